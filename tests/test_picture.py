@@ -1,0 +1,99 @@
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from processing.picture import draw_piano_rolls
+
+
+def random_rolls(seed: int, n: int = 2, steps: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shape = (n, 9, steps)
+    rolls = rng.integers(1, 128, shape, np.uint8) * (rng.random(shape) < 0.2)
+    timings = rng.uniform(-0.5, 0.49, shape).astype(np.float32) * (rolls > 0)
+    return rolls, timings
+
+
+def drawn(folder, piano_rolls, timings, **options) -> bytes:
+    path = folder / "picture.png"
+    draw_piano_rolls(piano_rolls, timings, path, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("n", "steps"), [(1, 64), (8, 32), (2, 256)])
+def test_the_picture_is_a_png_that_grows_with_the_number_of_rolls(tmp_path, n, steps):
+    png = drawn(tmp_path, *random_rolls(0, n, steps))
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", png[16:24]) == (900, 230 * n + 34)
+
+
+def test_the_same_rolls_give_the_same_picture(tmp_path):
+    rolls, timings = random_rolls(0)
+    assert drawn(tmp_path, rolls, timings) == drawn(tmp_path, rolls, timings)
+
+
+def test_everything_that_is_passed_shows(tmp_path):
+    rolls, timings = random_rolls(0)
+    louder = np.where(rolls == rolls.max(), 1, rolls).astype(np.uint8)
+    pictures = {
+        drawn(tmp_path, rolls, timings),
+        drawn(tmp_path, rolls, None),
+        drawn(tmp_path, louder, timings),
+        drawn(tmp_path, np.zeros_like(rolls), None),
+        drawn(tmp_path, rolls, timings, titles=["one", "two"]),
+        drawn(tmp_path, rolls, timings, steps_per_bar=24),
+    }
+    assert len(pictures) == 6
+
+
+def test_a_title_is_plain_text_and_not_a_formula(tmp_path):
+    rolls, timings = random_rolls(0, n=1)
+    assert drawn(tmp_path, rolls, timings, titles=[r"$\groove$"])
+
+
+ROLLS, TIMINGS = random_rolls(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"piano_rolls": ROLLS[0]},
+            r"piano_rolls: found shape \(9, 64\), expected \(n, 9, steps\)",
+        ),
+        ({"piano_rolls": ROLLS[:0]}, r"piano_rolls: found shape \(0, 9, 64\)"),
+        (
+            {"piano_rolls": ROLLS[:, :8], "timings": None},
+            r"found uint8 \(8, 64\), expected uint8 \(9",
+        ),
+        ({"piano_rolls": ROLLS.astype(int)}, "found int64 .* expected uint8"),
+        ({"piano_rolls": ROLLS | 128}, "velocity 255, expected 0 to 127"),
+        ({"timings": TIMINGS[:1]}, r"timings: found shape \(1, 9, 64\), expected \(2, 9, 64\)"),
+        ({"timings": TIMINGS.astype(float)}, "timing: found float64 .* expected float32"),
+        ({"timings": TIMINGS + 1}, r"timing: found a value outside \[-0.5, 0.5\)"),
+        ({"titles": ["one"]}, "titles: found 1, expected 2"),
+        ({"steps_per_bar": 0}, "steps_per_bar: found 0, expected 1 or more"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_bad_argument_is_named_and_no_file_appears(tmp_path, arguments, message):
+    good = {"piano_rolls": ROLLS, "timings": TIMINGS}
+    with pytest.raises(ValueError, match=message):
+        draw_piano_rolls(**good | arguments, path=tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    folder = tmp_path / "picture.png"
+    folder.mkdir()
+    with pytest.raises(OSError, match="picture.png"):
+        draw_piano_rolls(ROLLS, TIMINGS, folder)
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
+@pytest.mark.slow
+def test_importing_the_package_does_not_import_matplotlib():
+    code = "import sys, processing; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
