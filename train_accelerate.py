@@ -159,7 +159,7 @@ def main() -> None:
     train(accelerator, training, model, optimizer, train_loader, eval_loader, progress)
     accelerator.end_training()
     if accelerator.is_main_process:
-        export(arguments, config, processor, progress)
+        export(arguments, config, processor, progress, len(train_loader.dataset))
 
 
 # --- Arguments ------------------------------------------------------------------------------------
@@ -560,7 +560,11 @@ def describe(
 
 
 def export(
-    arguments: Arguments, config: MusicVAEConfig, processor: MusicVAEProcessor, progress: Progress
+    arguments: Arguments,
+    config: MusicVAEConfig,
+    processor: MusicVAEProcessor,
+    progress: Progress,
+    windows: int,
 ) -> None:
     """Writes the best model with processor, card, new MIDI files and their picture."""
     output_dir = Path(arguments.training.output_dir)
@@ -570,7 +574,7 @@ def export(
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         write_samples(model, processor, folder, arguments.training)
-        write_model_card(arguments, model, progress, folder)
+        write_model_card(arguments, model, progress, windows, folder)
         move_into(folder, output_dir)
     print(f"Model      {output_dir} (best of step {progress.best_step})")
     print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
@@ -602,7 +606,7 @@ def write_samples(
 
 
 def write_model_card(
-    arguments: Arguments, model: MusicVAEModel, progress: Progress, folder: Path
+    arguments: Arguments, model: MusicVAEModel, progress: Progress, windows: int, folder: Path
 ) -> None:
     """Fills in model_card.md with what was measured."""
     card_data = ModelCardData(
@@ -616,6 +620,8 @@ def write_model_card(
         model=model.config,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         data=arguments.data.data,
+        hop_bars=arguments.data.hop_bars,
+        windows=windows,
         training=arguments.training,
         command=arguments.command,
         progress=progress,
