@@ -34,8 +34,7 @@ def quantize(
     position = ticks * steps_per_bar  # in units of 1 / ticks_per_bar step
     steps = (2 * position + ticks_per_bar) // (2 * ticks_per_bar)
     timing = (position - steps * ticks_per_bar) / ticks_per_bar
-    # float32 may round a timing just below one half up to it.
-    return steps, np.minimum(timing.astype(np.float32), np.nextafter(np.float32(0.5), 0))
+    return steps, timing.astype(np.float32)
 
 
 def adjust_time(

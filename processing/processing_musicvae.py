@@ -1,5 +1,6 @@
 """MusicVAEProcessor: MIDI in, piano rolls out; piano rolls in, MIDI out."""
 
+import io
 import os
 from collections.abc import Sequence
 from typing import IO, NamedTuple
@@ -12,7 +13,9 @@ from .drum_kit import PITCH_MAPS
 from .errors import MidiError, NoDrumHitsError, PianoRollError, TempoError
 from .midi_file import (
     DEFAULT_BPM,
+    MAX_BARS,
     MAX_BPM,
+    MAX_BYTES,
     MIN_BPM,
     WRITTEN_TICKS_PER_QUARTER,
     pretty_midi_bytes,
@@ -29,6 +32,8 @@ from .piano_roll import (
     quantize,
     split_sequence,
 )
+
+WRITTEN_TICKS_PER_BAR = QUARTERS_PER_BAR * WRITTEN_TICKS_PER_QUARTER
 
 MidiInput = str | os.PathLike | bytes | IO[bytes] | pretty_midi.PrettyMIDI
 
@@ -71,13 +76,13 @@ class MusicVAEProcessor(ProcessorMixin):
         adjust_mode: str = "bars",
         **kwargs,
     ):
-        for name, count in (
-            ("bars", bars),
-            ("steps_per_bar", steps_per_bar),
-            ("hop_bars", hop_bars),
+        for name, count, most in (
+            ("bars", bars, MAX_BARS),
+            ("steps_per_bar", steps_per_bar, WRITTEN_TICKS_PER_BAR),
+            ("hop_bars", hop_bars, MAX_BARS),
         ):
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name}: found {count!r}, expected a whole number from 1")
+            if type(count) is not int or not 1 <= count <= most:
+                raise ValueError(f"{name}: found {count!r}, expected a whole number, 1 to {most}")
         for name, choice, choices in (
             ("pitch_map", pitch_map, tuple(PITCH_MAPS)),
             ("adjust_mode", adjust_mode, ADJUST_MODES),
@@ -103,9 +108,10 @@ class MusicVAEProcessor(ProcessorMixin):
 
         Returns:
             `piano_roll` uint8 (windows, 9, steps), `timing` float32 (windows, 9, steps), and for
-            each window the index of its recording, `file_index` int64 (windows,), the bar of the
-            recording in which it starts, `start_bar` int64 (windows,), and its tempo, `bpm` float32
-            (windows,). A recording shorter than a window is padded with silence.
+            each window the index of its recording, `file_index` int64 (windows,), the bar in which
+            it starts, counted from 0 after `adjust_mode`, `start_bar` int64 (windows,), and its
+            tempo, `bpm` float32 (windows,). A recording shorter than a window is padded with
+            silence.
 
         Raises:
             MidiError: a recording cannot be used; the message names it and says why.
@@ -137,9 +143,9 @@ class MusicVAEProcessor(ProcessorMixin):
         Raises:
             MidiError: the recording cannot be used; the message names it and says why.
         """
-        name, data = _name_and_bytes(midi, name)
+        name = _name(midi, name)
         try:
-            return self._performance(data)
+            return self._performance(_bytes(midi, name))
         except MidiError as error:
             raise type(error)(f"{name}: {error}") from error
 
@@ -204,15 +210,17 @@ class MusicVAEProcessor(ProcessorMixin):
         check_piano_roll(roll, timing)
         if not MIN_BPM <= bpm <= MAX_BPM:
             raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")
-        if not isinstance(lead_in_bars, int) or lead_in_bars < 0:
+        if type(lead_in_bars) is not int or lead_in_bars < 0:
             raise ValueError(f"lead_in_bars: found {lead_in_bars!r}, expected 0 or more")
-        ticks_per_bar = QUARTERS_PER_BAR * WRITTEN_TICKS_PER_QUARTER
+        num_bars = lead_in_bars + -(-roll.shape[1] // self.steps_per_bar)
+        if num_bars > MAX_BARS:
+            raise PianoRollError(f"piano_roll: found {num_bars} bars, expected at most {MAX_BARS}")
         ticks, drums, velocities = onset_ticks(
             roll, timing, WRITTEN_TICKS_PER_QUARTER, self.steps_per_bar
         )
-        ticks = np.maximum(ticks + lead_in_bars * ticks_per_bar, 0)
+        ticks = np.maximum(ticks + lead_in_bars * WRITTEN_TICKS_PER_BAR, 0)
         first_pitches = np.array([pitches[0] for pitches in PITCH_MAPS[self.pitch_map]])
-        step_ticks = ticks_per_bar // self.steps_per_bar
+        step_ticks = WRITTEN_TICKS_PER_BAR // self.steps_per_bar
         return write_drum_hits(ticks, first_pitches[drums], velocities, step_ticks, bpm)
 
     def batch_decode(
@@ -227,25 +235,35 @@ class MusicVAEProcessor(ProcessorMixin):
         if rolls.ndim != 3:
             raise PianoRollError(f"piano_rolls: found {rolls.shape}, expected (rolls, 9, steps)")
         timings = [None] * len(rolls) if timings is None else np.asarray(timings)
+        if len(timings) != len(rolls):
+            raise PianoRollError(f"timings: found {len(timings)}, expected {len(rolls)}")
         return [
             self.decode(roll, timing, bpm, lead_in_bars)
             for roll, timing in zip(rolls, timings, strict=True)
         ]
 
 
-def _name_and_bytes(midi: MidiInput, name: str) -> tuple[str, bytes]:
+def _name(midi: MidiInput, name: str) -> str:
+    if isinstance(midi, str | os.PathLike):
+        return os.fspath(midi)
+    return str(getattr(midi, "name", name))
+
+
+def _bytes(midi: MidiInput, name: str) -> bytes:
+    """The bytes of a recording, or enough of them to see that they are too many."""
     if isinstance(midi, str | os.PathLike):
         with open(midi, "rb") as file:
-            return os.fspath(midi), file.read()
+            return file.read(MAX_BYTES + 1)
     if isinstance(midi, pretty_midi.PrettyMIDI):
-        return name, pretty_midi_bytes(midi)
-    data = midi.read() if hasattr(midi, "read") else midi
+        return pretty_midi_bytes(midi)
+    is_binary_file = hasattr(midi, "read") and not isinstance(midi, io.TextIOBase)
+    data = midi.read(MAX_BYTES + 1) if is_binary_file else midi
     if not isinstance(data, bytes):
         raise TypeError(
             f"{name}: found {type(data).__name__}, expected a path, a binary file, bytes or a "
             "PrettyMIDI"
         )
-    return str(getattr(midi, "name", name)), data
+    return data
 
 
 def _drum_of_pitch(pitch_map: str) -> np.ndarray:
