@@ -1,5 +1,6 @@
 """MusicVAEConfig: the architecture of a MusicVAE and the objective that it is trained on."""
 
+import math
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -31,7 +32,7 @@ class MusicVAEConfig(PreTrainedConfig):
         beta_rate: beta at a training step is max_beta * (1 - beta_rate ** step).
 
     Raises:
-        ValueError: a field has the wrong type, lies out of range, or disagrees with another.
+        StrictDataclassError: a field has the wrong type or lies out of range.
     """
 
     model_type = "musicvae"
@@ -73,10 +74,9 @@ class MusicVAEConfig(PreTrainedConfig):
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected 0: hits alone")
 
     def validate_objective(self):
-        if self.free_bits < 0:
-            raise ValueError(f"free_bits: found {self.free_bits}, expected 0 or more")
-        if self.max_beta < 0:
-            raise ValueError(f"max_beta: found {self.max_beta}, expected 0 or more")
+        for name in ("free_bits", "max_beta"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 or more, finite")
         if not 0 <= self.beta_rate < 1:
             raise ValueError(f"beta_rate: found {self.beta_rate}, expected 0 to 1, without 1")
 

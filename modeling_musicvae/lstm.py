@@ -1,4 +1,4 @@
-"""The decoder's LSTM: fused over a teacher-forced sequence, and step by step."""
+"""LSTMs of conductor and decoder: fused over a whole sequence, and step by step."""
 
 import torch
 import torch.nn.functional as F
@@ -84,12 +84,85 @@ def lstm_cell_(
     torch.mul(o, tanh_cell, out=next_hidden)
 
 
-class DecoderLSTM(nn.LSTM):
+class UnrolledLSTM(nn.LSTM):
+    """An `nn.LSTM` that runs on a CPU as `LSTMRecurrence`, and on a GPU as itself.
+
+    PyTorch's LSTM for CPUs takes milliseconds to set up and cannot start from input gates, whose
+    products are cheap for what this model reads.
+    """
+
+    def forward(
+        self, inputs: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """All steps at once.
+
+        Args:
+            inputs: (steps, batch, input_size).
+            state: initial hidden and cell state, each (layers, batch, hidden_size).
+
+        Returns:
+            (steps, batch, hidden_size), the top layer's outputs.
+        """
+        if inputs.is_cuda:
+            return super().forward(inputs, state)[0]
+        weight_ih, _, bias = self.layer_weights()[0]
+        return self.unroll(F.linear(inputs, weight_ih, bias), state)
+
+    def unroll(self, gates: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """`forward` from the first layer's input gates (steps, batch, 4 * hidden_size)."""
+        compute_dtype = self.weight_hh_l0.dtype
+        if torch.is_autocast_enabled("cpu"):
+            compute_dtype = torch.get_autocast_dtype("cpu")
+        state_dtype = torch.promote_types(self.weight_hh_l0.dtype, torch.float32)
+        hidden, cell = (part.to(state_dtype) for part in state)
+        output = None
+        for layer, (weight_ih, weight_hh, bias) in enumerate(self.layer_weights()):
+            if output is not None:
+                gates = F.linear(output, weight_ih, bias)
+            output = LSTMRecurrence.apply(
+                gates.to(state_dtype), weight_hh.to(compute_dtype), hidden[layer], cell[layer]
+            ).to(compute_dtype)
+        return output
+
+    def step(
+        self,
+        layer_weights: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+        gates: torch.Tensor,
+        hidden: torch.Tensor,
+        cell: torch.Tensor,
+    ) -> torch.Tensor:
+        """One step without autograd.
+
+        Args:
+            layer_weights: see `layer_weights`, taken once for all steps.
+            gates: (batch, 4 * hidden_size), the first layer's input gates.
+            hidden, cell: (layers, batch, hidden_size), updated in place.
+
+        Returns:
+            (batch, hidden_size), the top layer's output, a view of `hidden`.
+        """
+        tanh_cell = torch.empty_like(cell[0])
+        for layer, (weight_ih, weight_hh, bias) in enumerate(layer_weights):
+            if layer > 0:
+                gates = F.linear(hidden[layer - 1], weight_ih, bias)
+            gates = torch.addmm(gates, hidden[layer], weight_hh.T)
+            lstm_cell_(gates, cell[layer], cell[layer], tanh_cell, hidden[layer])
+        return hidden[-1]
+
+    def layer_weights(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """For each layer its input weight, recurrent weight and the sum of its biases."""
+        return [
+            (weight_ih, weight_hh, bias_ih + bias_hh)
+            for weight_ih, weight_hh, bias_ih, bias_hh in self.all_weights
+        ]
+
+
+class DecoderLSTM(UnrolledLSTM):
     """An LSTM that reads the previous pattern, one-hot, beside a context that never changes.
 
-    It is an `nn.LSTM` over [one_hot(previous), context], and on a GPU it runs as one. On a CPU the
-    same numbers come sooner: a one-hot product is a row of the weight, the context's product is
-    taken once for all steps, and the recurrence is `LSTMRecurrence`.
+    It is an LSTM over [one_hot(previous), context], and on a GPU it runs as one. On a CPU the same
+    numbers come sooner: a one-hot product is a row of the weight, and the context's product is
+    taken once for all steps.
     """
 
     def __init__(self, num_patterns: int, context_size: int, hidden_size: int, num_layers: int):
@@ -106,27 +179,16 @@ class DecoderLSTM(nn.LSTM):
 
         Args:
             previous: int64 (steps, batch), the pattern before each step; `num_patterns` is none.
-            context: float (batch, context_size).
+            context: (batch, context_size).
             state: initial hidden and cell state, each (layers, batch, hidden_size).
 
         Returns:
-            float (steps, batch, hidden_size), the top layer's outputs.
+            (steps, batch, hidden_size), the top layer's outputs.
         """
         if previous.is_cuda:
             return self.forward_one_hot(previous, context, state)
-        compute_dtype = self.weight_hh_l0.dtype
-        if torch.is_autocast_enabled("cpu"):
-            compute_dtype = torch.get_autocast_dtype("cpu")
-        state_dtype = torch.promote_types(self.weight_hh_l0.dtype, torch.float32)
-        hidden, cell = (part.to(state_dtype) for part in state)
         gates = F.embedding(previous, self.pattern_gates()) + self.context_gates(context)
-        for layer, (weight_ih, weight_hh, bias) in enumerate(self.layer_weights()):
-            if layer > 0:
-                gates = F.linear(output.to(weight_ih.dtype), weight_ih, bias)
-            output = LSTMRecurrence.apply(
-                gates.to(state_dtype), weight_hh.to(compute_dtype), hidden[layer], cell[layer]
-            )
-        return output.to(compute_dtype)
+        return self.unroll(gates, state)
 
     def forward_one_hot(
         self,
@@ -134,30 +196,10 @@ class DecoderLSTM(nn.LSTM):
         context: torch.Tensor,
         state: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """The definition of `forward`: `nn.LSTM` over one-hot patterns beside the context."""
+        """The definition of `forward`: an LSTM over one-hot patterns beside the context."""
         one_hot = F.one_hot(previous, self.num_patterns + 1)[..., : self.num_patterns]
         context = context.expand(len(previous), -1, -1)
-        inputs = torch.cat([one_hot.to(context.dtype), context], -1)
-        return super().forward(inputs, state)[0]
-
-    def step(self, gates: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
-        """One step without autograd.
-
-        Args:
-            gates: (batch, 4 * hidden_size), the first layer's input gates: the sum of rows of
-                `pattern_gates` and `context_gates`.
-            hidden, cell: (layers, batch, hidden_size), updated in place.
-
-        Returns:
-            float (batch, hidden_size), the top layer's output, a view of `hidden`.
-        """
-        tanh_cell = torch.empty_like(cell[0])
-        for layer, (weight_ih, weight_hh, bias) in enumerate(self.layer_weights()):
-            if layer > 0:
-                gates = F.linear(hidden[layer - 1], weight_ih, bias)
-            gates = torch.addmm(gates, hidden[layer], weight_hh.T)
-            lstm_cell_(gates, cell[layer], cell[layer], tanh_cell, hidden[layer])
-        return hidden[-1]
+        return super().forward(torch.cat([one_hot.to(context.dtype), context], -1), state)
 
     def pattern_gates(self) -> torch.Tensor:
         """(num_patterns + 1, 4 * hidden_size): what each previous pattern adds to the gates."""
@@ -169,10 +211,3 @@ class DecoderLSTM(nn.LSTM):
         return F.linear(
             context, self.weight_ih_l0[:, self.num_patterns :], self.bias_ih_l0 + self.bias_hh_l0
         )
-
-    def layer_weights(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """For each layer its input weight, recurrent weight and the sum of its biases."""
-        return [
-            (weight_ih, weight_hh, bias_ih + bias_hh)
-            for weight_ih, weight_hh, bias_ih, bias_hh in self.all_weights
-        ]

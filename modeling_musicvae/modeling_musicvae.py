@@ -15,9 +15,9 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_musicvae import MusicVAEConfig
-from .decoder_lstm import DecoderLSTM
 from .drum_patterns import sample_patterns, to_hits, to_patterns, to_piano_roll
 from .latent_space import spherical_interpolation
+from .lstm import DecoderLSTM, UnrolledLSTM
 
 
 @dataclass
@@ -116,13 +116,12 @@ class MusicVAEConductor(nn.Module):
         self.bars = config.bars
         size, num_layers = config.conductor_hidden_size, config.conductor_num_layers
         self.initial_state = InitialState(config.latent_size, size, num_layers)
-        self.lstm = nn.LSTM(1, size, num_layers)
+        self.lstm = UnrolledLSTM(1, size, num_layers)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """latents (batch, latent_size) -> embeddings (batch, bars, conductor_hidden_size)."""
         silence = latents.new_zeros(self.bars, len(latents), 1)
-        embeddings, _ = self.lstm(silence, self.initial_state(latents))
-        return embeddings.transpose(0, 1)
+        return self.lstm(silence, self.initial_state(latents)).transpose(0, 1)
 
 
 class MusicVAEDecoder(nn.Module):
@@ -173,7 +172,7 @@ class MusicVAEDecoder(nn.Module):
         Returns:
             int64 (batch, steps).
         """
-        pattern_gates = self.lstm.pattern_gates()
+        pattern_gates, layer_weights = self.lstm.pattern_gates(), self.lstm.layer_weights()
         previous = contexts.new_full((len(contexts),), self.num_patterns, dtype=torch.long)
         patterns = []
         for context in contexts.unbind(1):
@@ -181,7 +180,7 @@ class MusicVAEDecoder(nn.Module):
             context_gates = self.lstm.context_gates(context)
             for _ in range(self.segment_steps):
                 gates = pattern_gates[previous] + context_gates
-                logits = self.output(self.lstm.step(gates, hidden, cell))
+                logits = self.output(self.lstm.step(layer_weights, gates, hidden, cell))
                 previous = sample_patterns(logits.float(), temperature, uniform[len(patterns)])
                 patterns.append(previous)
         return torch.stack(patterns, 1)
