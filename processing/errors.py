@@ -22,7 +22,7 @@ class NoDrumHitsError(MidiError):
 
 
 class MidiLengthError(MidiError):
-    """A recording longer than any performance."""
+    """A recording longer than any performance, or shorter than what is asked of it."""
 
 
 class PianoRollError(ValueError):
