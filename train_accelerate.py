@@ -286,9 +286,9 @@ def load_split(arguments: Arguments, split: str, hop_bars: int) -> datasets.Data
         hop_bars=hop_bars,
     )
     builder.download_and_prepare(num_proc=data.num_proc)
+    if split not in builder.info.splits:
+        raise ValueError(f"{data_dir or data.data}: found no window for the {split} split")
     windows = builder.as_dataset(split)
-    if len(windows) == 0:
-        raise ValueError(f"{data.data}: found no window in split {split!r}, expected at least one")
     return windows.with_format("numpy", columns=["piano_roll", "timing"])
 
 
