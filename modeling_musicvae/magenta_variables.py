@@ -11,6 +11,8 @@ from .modeling_musicvae import MusicVAEModel
 
 CONDUCTOR = "decoder/hierarchical_level_0"
 
+Shapes = dict[str, tuple[int, ...]]  # of the model's parameters
+
 
 def load_magenta_variables(variables: Mapping[str, np.ndarray]) -> MusicVAEModel:
     """Builds the model that has the given variables; its sizes are inferred from them.
@@ -26,19 +28,13 @@ def load_magenta_variables(variables: Mapping[str, np.ndarray]) -> MusicVAEModel
 
     Raises:
         ValueError: a variable is missing, left over, or has another shape than its neighbours
-            ask for.
+            ask for; the message names it.
     """
     model = MusicVAEModel(_infer_config(variables))
     remaining = dict(variables)
-    state_dict = _state_dict(model.config, remaining)
+    state_dict = _state_dict(model, remaining)
     if remaining:
         raise ValueError(f"variables: found unknown {sorted(remaining)}")
-    for name, parameter in model.state_dict().items():
-        if state_dict[name].shape != parameter.shape:
-            raise ValueError(
-                f"variables: found shape {tuple(state_dict[name].shape)} for {name}, expected "
-                f"{tuple(parameter.shape)}"
-            )
     model.load_state_dict(state_dict)
     return model.eval()
 
@@ -48,43 +44,46 @@ def _infer_config(variables: Mapping[str, np.ndarray]) -> MusicVAEConfig:
     decoder = _decoder_scope(hierarchical)
     sizes = {
         "decoder": "hierarchical" if hierarchical else "flat",
-        "latent_size": _shape(variables, "encoder/mu/kernel")[1],
-        "encoder_hidden_size": _shape(variables, _encoder_cell(0, "fw") + "/bias")[0] // 4,
+        "latent_size": _units(variables, "encoder/mu"),
+        "encoder_hidden_size": _units(variables, _encoder_cell(0, "fw"), gates=4),
         "encoder_num_layers": _count(variables, r"encoder/cell_(\d+)/"),
-        "decoder_hidden_size": _shape(variables, f"{decoder}/output_projection/kernel")[0],
+        "decoder_hidden_size": _units(
+            variables, f"{decoder}/multi_rnn_cell/cell_0/lstm_cell", gates=4
+        ),
         "decoder_num_layers": _count(variables, rf"{decoder}/multi_rnn_cell/cell_(\d+)/"),
     }
     if hierarchical:
-        conductor_bias = _shape(variables, f"{CONDUCTOR}/cell_0/lstm_cell/bias")
-        sizes["conductor_hidden_size"] = conductor_bias[0] // 4
+        conductor_cell = f"{CONDUCTOR}/cell_0/lstm_cell"
+        sizes["conductor_hidden_size"] = _units(variables, conductor_cell, gates=4)
         sizes["conductor_num_layers"] = _count(variables, rf"{CONDUCTOR}/cell_(\d+)/")
     return MusicVAEConfig(**sizes)
 
 
-def _state_dict(config: MusicVAEConfig, variables: dict) -> dict[str, torch.Tensor]:
+def _state_dict(model: MusicVAEModel, variables: dict) -> dict[str, torch.Tensor]:
     """Takes the model's parameters out of `variables`."""
-    state_dict = {}
+    config, state_dict = model.config, {}
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for layer in range(config.encoder_num_layers):
         for direction, suffix in (("fw", ""), ("bw", "_reverse")):
             cell = _encoder_cell(layer, direction)
-            state_dict |= _lstm(variables, cell, "encoder.lstm", f"_l{layer}{suffix}")
-    state_dict |= _dense(variables, "encoder/mu", "encoder.mean")
-    state_dict |= _dense(variables, "encoder/sigma", "encoder.std")
+            state_dict |= _lstm(variables, shapes, cell, "encoder.lstm", f"_l{layer}{suffix}")
+    state_dict |= _dense(variables, shapes, "encoder/mu", "encoder.mean")
+    state_dict |= _dense(variables, shapes, "encoder/sigma", "encoder.std")
     if config.decoder == "hierarchical":
         state_dict |= _dense(
-            variables, f"{CONDUCTOR}/initial_state", "conductor.initial_state.projection"
+            variables, shapes, f"{CONDUCTOR}/initial_state", "conductor.initial_state.projection"
         )
         for layer in range(config.conductor_num_layers):
             cell = f"{CONDUCTOR}/cell_{layer}/lstm_cell"
-            state_dict |= _lstm(variables, cell, "conductor.lstm", f"_l{layer}")
+            state_dict |= _lstm(variables, shapes, cell, "conductor.lstm", f"_l{layer}")
     decoder = _decoder_scope(config.decoder == "hierarchical")
     state_dict |= _dense(
-        variables, f"{decoder}/z_to_initial_state", "decoder.initial_state.projection"
+        variables, shapes, f"{decoder}/z_to_initial_state", "decoder.initial_state.projection"
     )
     for layer in range(config.decoder_num_layers):
         cell = f"{decoder}/multi_rnn_cell/cell_{layer}/lstm_cell"
-        state_dict |= _lstm(variables, cell, "decoder.lstm", f"_l{layer}")
-    return state_dict | _dense(variables, f"{decoder}/output_projection", "decoder.output")
+        state_dict |= _lstm(variables, shapes, cell, "decoder.lstm", f"_l{layer}")
+    return state_dict | _dense(variables, shapes, f"{decoder}/output_projection", "decoder.output")
 
 
 def _encoder_cell(layer: int, direction: str) -> str:
@@ -95,36 +94,45 @@ def _decoder_scope(hierarchical: bool) -> str:
     return "core_decoder/decoder" if hierarchical else "decoder"
 
 
-def _dense(variables: dict, source: str, target: str) -> dict[str, torch.Tensor]:
-    kernel, bias = _take(variables, f"{source}/kernel"), _take(variables, f"{source}/bias")
+def _dense(variables: dict, shapes: Shapes, source: str, target: str) -> dict[str, torch.Tensor]:
+    size, input_size = shapes[f"{target}.weight"]
+    kernel = _take(variables, f"{source}/kernel", (input_size, size))
+    bias = _take(variables, f"{source}/bias", (size,))
     return {f"{target}.weight": kernel.T.contiguous(), f"{target}.bias": bias}
 
 
-def _lstm(variables: dict, source: str, target: str, suffix: str) -> dict[str, torch.Tensor]:
+def _lstm(
+    variables: dict, shapes: Shapes, source: str, target: str, suffix: str
+) -> dict[str, torch.Tensor]:
     """An LSTM cell: gates i, j, f, o become i, f, g, o, and the forget gate's constant 1 a bias."""
-    kernel, bias = _take(variables, f"{source}/kernel"), _take(variables, f"{source}/bias")
-    if bias.numel() % 4 or kernel.shape[-1:] != bias.shape:
-        raise ValueError(
-            f"variables: found kernel {tuple(kernel.shape)} and bias {tuple(bias.shape)} in "
-            f"{source}, expected (input + size, 4 * size) and (4 * size,)"
-        )
-    size = bias.numel() // 4
+    input_size = shapes[f"{target}.weight_ih{suffix}"][1]
+    size = shapes[f"{target}.weight_hh{suffix}"][1]
+    kernel = _take(variables, f"{source}/kernel", (input_size + size, 4 * size))
+    bias = _take(variables, f"{source}/bias", (4 * size,))
     i, j, f, o = torch.cat([kernel, bias[None]]).split(size, -1)
-    weight = torch.cat([i, f, j, o], -1).T
-    bias_ih = weight[:, -1] + torch.cat(
-        [torch.zeros(size), torch.ones(size), torch.zeros(2 * size)]
-    )
+    weight_ih, weight_hh, bias_ih = torch.cat([i, f, j, o], -1).T.split([input_size, size, 1], -1)
+    forget_gate = torch.arange(4 * size) // size == 1
     return {
-        f"{target}.weight_ih{suffix}": weight[:, : -1 - size].contiguous(),
-        f"{target}.weight_hh{suffix}": weight[:, -1 - size : -1].contiguous(),
-        f"{target}.bias_ih{suffix}": bias_ih,
+        f"{target}.weight_ih{suffix}": weight_ih.contiguous(),
+        f"{target}.weight_hh{suffix}": weight_hh.contiguous(),
+        f"{target}.bias_ih{suffix}": bias_ih.squeeze(-1) + forget_gate,
         f"{target}.bias_hh{suffix}": torch.zeros(4 * size),
     }
 
 
-def _take(variables: dict, name: str) -> torch.Tensor:
-    _shape(variables, name)
+def _take(variables: dict, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    if (found := _shape(variables, name)) != shape:
+        raise ValueError(f"variables: found shape {found} for {name}, expected {shape}")
     return torch.from_numpy(np.array(variables.pop(name), dtype=np.float32))
+
+
+def _units(variables: Mapping[str, np.ndarray], layer: str, gates: int = 1) -> int:
+    """The size of a layer that has `gates` biases for each unit."""
+    shape = _shape(variables, f"{layer}/bias")
+    if len(shape) != 1 or shape[0] == 0 or shape[0] % gates:
+        expected = "(size,)" if gates == 1 else f"({gates} * size,)"
+        raise ValueError(f"variables: found shape {shape} for {layer}/bias, expected {expected}")
+    return shape[0] // gates
 
 
 def _shape(variables: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:

@@ -193,27 +193,28 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Initialises as the original does.
+        """Starts weights uniform after Glorot, for an LSTM over its input and recurrent weight
+        together, and forget gates open.
 
-        That is uniform after Glorot, for an LSTM over its input and recurrent weight together, with
-        a forget gate that starts open, and nearly nothing for what surrounds the latents.
+        What an LSTM reads first, hits or a one-hot pattern, is zero almost everywhere. Its weights
+        start with the unit variance of an embedding: after Glorot, as in the original, they would
+        be so small that it takes thousands of steps until the model sees what it reads.
         """
         super()._init_weights(module)
-        if isinstance(module, nn.LSTM):
-            for weight_ih, weight_hh, bias_ih, _ in module.all_weights:
-                size = module.hidden_size
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.LSTM):
+            size, num_directions = module.hidden_size, 1 + module.bidirectional
+            for index, (weight_ih, weight_hh, bias_ih, _) in enumerate(module.all_weights):
                 bound = math.sqrt(6 / (weight_ih.shape[1] + 5 * size))
                 init.uniform_(weight_ih, -bound, bound)
                 init.uniform_(weight_hh, -bound, bound)
                 forget_gate = torch.arange(4 * size, device=bias_ih.device) // size == 1
                 init.copy_(bias_ih, forget_gate.to(bias_ih.dtype))
-        elif isinstance(module, MusicVAEDecoder):
-            init.xavier_uniform_(module.output.weight)
-        elif isinstance(module, InitialState):
-            init.normal_(module.projection.weight, std=0.001)
-        elif isinstance(module, MusicVAEEncoder):
-            init.normal_(module.mean.weight, std=0.001)
-            init.normal_(module.std.weight, std=0.001)
+                if index < num_directions:
+                    num_binary = getattr(module, "num_patterns", module.input_size)
+                    binary = torch.randn_like(weight_ih[:, :num_binary])
+                    init.copy_(weight_ih, torch.cat([binary, weight_ih[:, num_binary:]], 1))
 
 
 class MusicVAEModel(MusicVAEPreTrainedModel):
@@ -248,12 +249,16 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             step: training step, which anneals beta; fully annealed if not given.
 
         Raises:
-            ValueError: `piano_roll` has the wrong shape or dtype.
+            ValueError: `piano_roll` has the wrong shape or dtype, or `latents` the wrong shape.
         """
         hits = self._hits(piano_roll)
         mean, std = self.encoder(hits)
         if latents is None:
             latents = mean + std * torch.randn_like(std)
+        elif latents.shape != mean.shape:
+            raise ValueError(
+                f"latents: found shape {tuple(latents.shape)}, expected {tuple(mean.shape)}"
+            )
         patterns = to_patterns(hits)
         logits = self.decoder(self._contexts(latents), patterns)
         step_losses = F.cross_entropy(
@@ -365,7 +370,9 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             start, end: piano rolls, uint8 (drums, steps).
             num_steps: drums to make, the reconstructions of both ends included.
         """
-        means, _ = self.encoder(self._hits(torch.stack([start, end])))
+        self._check_piano_roll("start", start, ndim=2)
+        self._check_piano_roll("end", end, ndim=2)
+        means, _ = self.encoder(to_hits(torch.stack([start, end])))
         latents = spherical_interpolation(*means, num_steps)
         return self.decode(latents, temperature, generator)
 
@@ -376,17 +383,21 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         return latents[:, None]
 
     def _hits(self, piano_roll: torch.Tensor) -> torch.Tensor:
+        self._check_piano_roll("piano_roll", piano_roll, ndim=3)
+        return to_hits(piano_roll)
+
+    def _check_piano_roll(self, name: str, piano_roll: torch.Tensor, ndim: int):
         expected = (self.config.num_drums, self.config.num_steps)
         if (
             piano_roll.dtype != torch.uint8
-            or piano_roll.ndim != 3
-            or piano_roll.shape[1:] != expected
+            or piano_roll.ndim != ndim
+            or piano_roll.shape[-2:] != expected
         ):
+            batch = "batch, " if ndim == 3 else ""
             raise ValueError(
-                f"piano_roll: found {piano_roll.dtype} {tuple(piano_roll.shape)}, expected "
-                f"torch.uint8 (batch, {expected[0]}, {expected[1]})"
+                f"{name}: found {piano_roll.dtype} {tuple(piano_roll.shape)}, expected "
+                f"torch.uint8 ({batch}{expected[0]}, {expected[1]})"
             )
-        return to_hits(piano_roll)
 
 
 def _draw(distribution, shape, generator, device) -> torch.Tensor:
