@@ -170,36 +170,40 @@ def parse_arguments(argv: list[str]) -> Arguments:
     groups = (DataArguments, ArchitectureArguments, TrainingArguments)
     parser = HfArgumentParser(groups, description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="YAML recipe: any of the other arguments")
+    command = shlex.join(["accelerate", "launch", Path(__file__).name, *argv])
     known, _ = parser.parse_known_args(argv)
     if known.config:
         names = {field.name for group in groups for field in fields(group)}
         argv = recipe_arguments(Path(known.config), names) + argv
     *parsed, _ = parser.parse_args_into_dataclasses(argv)
     check_arguments(*parsed)
-    command = shlex.join(["accelerate", "launch", Path(__file__).name, *sys.argv[1:]])
     return Arguments(*parsed, command=command)
 
 
 def recipe_arguments(path: Path, names: set[str]) -> list[str]:
     """A YAML recipe as command-line arguments."""
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with path.open("rb") as file:
+        recipe = yaml.load(file, yaml.BaseLoader)  # in which "no" is a word, not False
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: found {type(recipe).__name__}, expected 'argument: value' lines")
     if unknown := sorted(set(map(str, recipe)) - names):
         raise ValueError(f"{path}: found unknown arguments {unknown}")
-    return [word for name, value in recipe.items() for word in (f"--{name}", str(value))]
+    return [f"--{name}={value}" for name, value in recipe.items()]
 
 
 def check_arguments(
     data: DataArguments, architecture: ArchitectureArguments, training: TrainingArguments
 ) -> None:
-    """Raises ValueError for a number out of range; `MusicVAEConfig` checks the architecture."""
+    """Raises an error that names the argument if one is out of range or goes with no other."""
+    MusicVAEConfig(**asdict(architecture))
     least = {
         "hop_bars": (data.hop_bars, 1),
+        "num_proc": (1 if data.num_proc is None else data.num_proc, 1),
         "num_workers": (data.num_workers, 0),
         "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
         "num_epochs": (training.num_epochs, 1),
         "batch_size": (training.batch_size, 1),
+        "seed": (training.seed, 0),
         "eval_steps": (training.eval_steps, 1),
         "save_steps": (training.save_steps, 1),
         "num_samples": (training.num_samples, 1),
@@ -207,12 +211,22 @@ def check_arguments(
     for name, (value, minimum) in least.items():
         if value < minimum:
             raise ValueError(f"{name}: found {value}, expected at least {minimum}")
-    for name in ("learning_rate", "max_grad_norm", "learning_rate_decay"):
+    for name in ("learning_rate", "max_grad_norm"):
         value = getattr(training, name)
-        if not 0 < value < math.inf or (name == "learning_rate_decay" and value > 1):
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}: found {value}, expected a positive number")
+    if not 0 <= training.min_learning_rate <= training.learning_rate:
+        raise ValueError(
+            f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
+        )
+    if not 0 < training.learning_rate_decay <= 1:
+        raise ValueError(
+            f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
+        )
     if data.data == "midi_folder" and data.data_dir is None:
         raise ValueError("data_dir: found none, expected the folder of your MIDI files")
+    if data.data == "demo" and data.data_dir is not None:
+        raise ValueError(f"data_dir: found {data.data_dir}, expected none: demo makes its own data")
 
 
 def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) -> None:
@@ -249,7 +263,12 @@ def load_data(
         worker_init_fn=ignore_interruption,
         generator=torch.Generator().manual_seed(training.seed),
     )
-    eval_loader = DataLoader(validation, training.batch_size, collate_fn=collate)
+    eval_loader = DataLoader(
+        validation,
+        training.batch_size,
+        collate_fn=collate,
+        generator=torch.Generator(),  # or each evaluation would draw from that of training
+    )
     processor = MusicVAEProcessor(
         bars=arguments.architecture.bars,
         steps_per_bar=arguments.architecture.steps_per_bar,
@@ -336,7 +355,7 @@ def train(
             window_start, window_sequences = now, 0
 
         last = progress.step == training.max_steps
-        interrupted = interruption.happened()
+        interrupted = not last and interruption.happened()
         improved = False
         if last or progress.step % training.eval_steps == 0:
             improved = evaluate_and_log(accelerator, training, model, eval_loader, progress)
@@ -431,6 +450,11 @@ def evaluate_and_log(
     if accelerator.is_main_process:
         values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         tqdm.write(f"step {progress.step}: validation {values}")
+    if not math.isfinite(metrics["loss"]):
+        raise FloatingPointError(
+            f"step {progress.step}: found validation loss {metrics['loss']}; a lower "
+            "--learning_rate may help"
+        )
     improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
     if improved:
         progress.best_step, progress.best_metrics = progress.step, metrics
@@ -521,13 +545,16 @@ def resume(accelerator: Accelerator, training: TrainingArguments) -> Progress:
     """Loads the checkpoint to go on from, if one is asked for."""
     if training.resume_from_checkpoint is None:
         return Progress()
-    if training.resume_from_checkpoint == "latest":
-        found = checkpoints(Path(training.output_dir))
-        if not found:
-            raise FileNotFoundError(f"{training.output_dir}: found no checkpoint to go on from")
-        folder = found[-1]
-    else:
-        folder = Path(training.resume_from_checkpoint)
+    found = checkpoints(Path(training.output_dir))
+    if training.resume_from_checkpoint != "latest":
+        wanted = Path(training.resume_from_checkpoint).resolve()
+        found = [folder for folder in found if folder.resolve() == wanted]
+    if not found:
+        raise FileNotFoundError(
+            f"resume_from_checkpoint: found no checkpoint {training.resume_from_checkpoint!r} in "
+            f"{training.output_dir}"
+        )
+    folder = found[-1]
     progress = Progress(**json.loads(Path(folder, "progress.json").read_text(encoding="utf-8")))
     accelerator.load_state(str(folder))
     return progress

@@ -1,0 +1,837 @@
+"""train_accelerate.py: its arguments, its measures, whole runs, going on, and what it refuses."""
+
+import inspect
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import StrictDataclassError
+from matplotlib import image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.distributions import Normal, kl_divergence
+from torch.utils.data import DataLoader
+
+import train_accelerate
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from processing import MusicVAEProcessor
+from processing.demo_grooves import write_demo_grooves
+from processing.errors import DatasetFolderError
+
+SCRIPT = Path(train_accelerate.__file__)
+RECIPES = SCRIPT.parent / "recipes"
+WEIGHTS = "model.safetensors"
+TINY = {
+    "latent_size": 8,
+    "encoder_hidden_size": 8,
+    "conductor_hidden_size": 8,
+    "decoder_hidden_size": 8,
+    "num_samples": 2,
+}
+METRICS = {
+    "loss",
+    "elbo",
+    "reconstruction_loss",
+    "kl_bits",
+    "pattern_accuracy_teacher_forced",
+    "pattern_accuracy_sampled",
+}
+
+
+def parse(**arguments) -> train_accelerate.Arguments:
+    return train_accelerate.parse_arguments(as_argv(arguments))
+
+
+def as_argv(arguments: dict) -> list[str]:
+    return [f"--{name}={value}" for name, value in arguments.items()]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def checkpoint_names(output_dir: Path) -> set[str]:
+    return {path.name for path in (output_dir / "checkpoints").iterdir()}
+
+
+def best_checkpoint(output_dir: Path) -> tuple[Path, dict[str, float]]:
+    """The folder of the best checkpoint and its metrics, as the last checkpoint has them."""
+    last = train_accelerate.checkpoints(output_dir)[-1]
+    progress = json.loads((last / "progress.json").read_text())
+    return last.with_name(f"checkpoint-{progress['best_step']}"), progress["best_metrics"]
+
+
+def scalars(output_dir: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows: the values of each scalar by step."""
+    events = EventAccumulator(str(output_dir / "logs")).Reload()
+    return {
+        name: {event.step: event.value for event in events.Scalars(name)}
+        for name in events.Tags()["scalars"]
+    }
+
+
+def assert_same_weights(folder: Path, other: Path) -> None:
+    """Both folders hold the same tensors, bit for bit."""
+    weights, others = (load_file(path / WEIGHTS) for path in (folder, other))
+    assert weights.keys() == others.keys()
+    assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cpu_thread() -> Iterator[None]:
+    """More would wait for one another on models so small, and a GPU need not repeat its bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def demo_grooves(tmp_path_factory) -> Path:
+    return write_demo_grooves(tmp_path_factory.mktemp("data") / "demo_grooves")
+
+
+@pytest.fixture(scope="module")
+def train(demo_grooves) -> Callable[..., Path]:
+    """Runs the script in this process on a tiny model; an epoch has seven steps."""
+
+    def train(output_dir: Path, **arguments) -> Path:
+        data = {"data": "groove", "data_dir": demo_grooves, "output_dir": output_dir}
+        handlers = {number: signal.getsignal(number) for number in train_accelerate.INTERRUPTIONS}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [str(SCRIPT), *as_argv(TINY | data | arguments)])
+            try:
+                train_accelerate.main()
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return output_dir
+
+    return train
+
+
+# --- Arguments ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Callable[[str], Path]:
+    def recipe(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return path
+
+    return recipe
+
+
+def test_the_recipe_gives_values_and_the_command_line_wins(recipe):
+    text = "data: demo\nbars: 2\nbatch_size: 32\nlearning_rate: 3e-4\nmixed_precision: no\n"
+    arguments = parse(batch_size=16, config=recipe(text))
+    assert arguments.data.data == "demo"
+    assert arguments.architecture.bars == 2
+    assert arguments.training.batch_size == 16
+    assert arguments.training.learning_rate == 0.0003
+    assert arguments.training.mixed_precision == "no"
+    assert arguments.training.save_steps == 500  # the default
+
+
+def test_the_command_is_kept_without_what_the_recipe_adds(recipe):
+    path = recipe("data: demo")
+    expected = f"accelerate launch train_accelerate.py --seed=1 --config={path}"
+    assert parse(seed=1, config=path).command == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: demo\nbatchsize: 3", r"recipe.yaml: found unknown arguments \['batchsize'\]"),
+        ("- data\n- demo", "recipe.yaml: found list, expected 'argument: value' lines"),
+        ("", "recipe.yaml: found NoneType, expected 'argument: value' lines"),
+        ("data: [demo", "recipe.yaml"),
+    ],
+    ids=["unknown argument", "list", "empty", "no YAML"],
+)
+def test_a_malformed_recipe_is_refused_by_name(recipe, text, message):
+    with pytest.raises((ValueError, yaml.YAMLError), match=message):
+        parse(config=recipe(text))
+
+
+def test_a_missing_recipe_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="recipe.yaml"):
+        parse(config=tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hop_bars", 0),
+        ("num_proc", 0),
+        ("num_workers", -1),
+        ("max_steps", 0),
+        ("num_epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", "nan"),
+        ("learning_rate", "inf"),
+        ("min_learning_rate", -1e-9),
+        ("min_learning_rate", "nan"),
+        ("min_learning_rate", 0.1),  # more than the learning rate
+        ("learning_rate_decay", 0.0),
+        ("learning_rate_decay", 1.01),
+        ("max_grad_norm", 0.0),
+        ("max_grad_norm", -1e-5),
+        ("seed", -1),
+        ("eval_steps", 0),
+        ("save_steps", 0),
+        ("num_samples", 0),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: found {value}, expected"):
+        parse(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bars", 0), ("latent_size", 0), ("free_bits", -1), ("max_beta", -1), ("beta_rate", 1)],
+)
+def test_an_impossible_architecture_is_refused_by_name(name, value):
+    with pytest.raises(StrictDataclassError, match=f"{name}: found {value}"):
+        parse(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bars", "four"), ("learning_rate", "fast"), ("decoder", "deep"), ("data", "drums")],
+)
+def test_a_word_that_makes_no_sense_is_refused_by_name(name, value, capsys):
+    with pytest.raises(SystemExit):
+        parse(**{name: value})
+    assert f"argument --{name}" in capsys.readouterr().err
+
+
+def test_data_dir_goes_with_the_data():
+    with pytest.raises(ValueError, match="^data_dir: found none, expected the folder"):
+        parse(data="midi_folder")
+    with pytest.raises(ValueError, match="^data_dir: found my_drums, expected none"):
+        parse(data="demo", data_dir="my_drums")
+
+
+INTENDED = {
+    "groove_2bar_flat": ("groove", "flat", 2),
+    "groove_4bar": ("groove", "hierarchical", 4),
+    "groove_4bar_flat": ("groove", "flat", 4),
+    "quickstart": ("demo", "hierarchical", 4),
+}
+
+
+def test_there_are_no_other_recipes():
+    assert {path.stem for path in RECIPES.iterdir()} == set(INTENDED)
+
+
+@pytest.mark.parametrize("name", INTENDED)
+def test_a_recipe_trains_the_model_that_its_name_says(name):
+    arguments = parse(config=RECIPES / f"{name}.yaml")
+    config = MusicVAEConfig(**asdict(arguments.architecture))
+    assert (arguments.data.data, config.decoder, config.bars) == INTENDED[name]
+    assert arguments.training.output_dir == f"outputs/{name}"
+
+
+def test_the_architecture_is_all_of_the_config_that_a_user_can_choose():
+    fixed = {"num_drums", "output", "velocity_bins", "timing_bins"}
+    chosen = set(inspect.get_annotations(MusicVAEConfig)) - fixed
+    defaults = asdict(parse().architecture)
+    assert set(defaults) == chosen
+    assert defaults == {name: getattr(MusicVAEConfig(), name) for name in chosen}
+
+
+def test_help_has_one_line_on_every_argument(capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        train_accelerate.parse_arguments(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    arguments = parse()
+    for group in (arguments.data, arguments.architecture, arguments.training):
+        for field in fields(group):
+            assert f"{field.metadata['help']} (default:" in shown, field.name
+
+
+# --- Schedule and batches -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.001),
+        (1, 0.000999901),
+        (1000, 0.000905784564622960792),
+        (10_000, 0.000374182435968600625),
+        (1_000_000, 0.00001),
+    ],
+)
+def test_the_learning_rate_decays_as_in_the_original(step, expected):
+    learning_rate = train_accelerate.learning_rate(parse().training, step)
+    assert learning_rate == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.fixture
+def loaders(demo_grooves) -> tuple[DataLoader, DataLoader]:
+    """Of the demo grooves, as accelerate prepares them."""
+    config = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=0)
+    accelerator = Accelerator(dataloader_config=config)
+    arguments = parse(data="groove", data_dir=demo_grooves, hop_bars=2)
+    train_loader, eval_loader, _ = train_accelerate.load_data(accelerator, arguments)
+    return accelerator.prepare(train_loader, eval_loader)
+
+
+def windows(batch: dict[str, torch.Tensor]) -> list[bytes]:
+    return [timing.numpy().tobytes() for timing in batch["timing"].cpu()]  # no two are alike
+
+
+def batches(loader: DataLoader, step: int, count: int) -> list[list[bytes]]:
+    return [windows(b) for b in islice(train_accelerate.endless_batches(loader, step), count)]
+
+
+def test_a_batch_is_what_the_dataset_holds(loaders):
+    _, eval_loader = loaders
+    batch, first = next(iter(eval_loader)), eval_loader.dataset[0]
+    assert (batch["piano_roll"].dtype, batch["timing"].dtype) == (torch.uint8, torch.float32)
+    assert np.array_equal(batch["piano_roll"][0].cpu(), first["piano_roll"])
+    assert np.array_equal(batch["timing"][0].cpu(), first["timing"])
+
+
+def test_training_windows_start_every_hop_and_validation_windows_do_not_overlap(loaders):
+    train_starts, eval_starts = (
+        Counter(loader.dataset.with_format(None)["start_bar"]) for loader in loaders
+    )
+    assert set(train_starts) == set(range(0, max(train_starts) + 1, 2))
+    assert set(eval_starts) == set(range(0, max(eval_starts) + 1, 4))
+
+
+def test_an_epoch_sees_every_window_once_and_the_next_in_another_order(loaders):
+    loader, _ = loaders
+    every = train_accelerate.collate(list(loader.dataset))
+    both = batches(loader, 0, 2 * len(loader))
+    epoch, next_epoch = sum(both[: len(loader)], []), sum(both[len(loader) :], [])
+    assert len(set(epoch)) == len(loader.dataset)
+    assert sorted(epoch) == sorted(next_epoch) == sorted(windows(every))
+    assert epoch != next_epoch
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2])
+@pytest.mark.parametrize("offset", [0, 1, -1])
+def test_batches_from_a_step_on_are_those_of_a_run_that_never_stopped(loaders, epochs, offset):
+    loader, _ = loaders
+    step = max(epochs * len(loader) + offset, 0)
+    uninterrupted = batches(loader, 0, 3 * len(loader))
+    assert batches(loader, step, 3 * len(loader) - step) == uninterrupted[step:]
+
+
+@pytest.mark.parametrize(
+    ("data", "pitch_map"), [("groove", "roland_td11"), ("midi_folder", "general_midi")]
+)
+def test_the_processor_reads_midi_as_the_data_was_read(
+    data, pitch_map, demo_grooves, write_drums, tmp_path
+):
+    for seed in range(3):
+        write_drums(tmp_path / f"{seed}.mid", bars=2, seed=seed)
+    data_dir = demo_grooves if data == "groove" else tmp_path
+    arguments = parse(data=data, data_dir=data_dir, bars=2, steps_per_bar=8)
+    _, eval_loader, processor = train_accelerate.load_data(Accelerator(), arguments)
+    path = data_dir / eval_loader.dataset.with_format(None)[0]["midi_filename"]
+    assert processor.pitch_map == pitch_map
+    assert np.array_equal(processor(path).piano_roll[0], eval_loader.dataset[0]["piano_roll"])
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+def tiny_model(**settings) -> MusicVAEModel:
+    sizes = {name: size for name, size in TINY.items() if name.endswith("size")}
+    return MusicVAEModel(MusicVAEConfig(**sizes | settings))
+
+
+def loader_of_drums() -> DataLoader:
+    """Five windows of random drums, two in a batch."""
+    hits = torch.rand(5, 9, 64, generator=torch.Generator().manual_seed(1)) < 0.1
+    rolls, timing = (100 * hits).to(torch.uint8), torch.zeros(9, 64)
+    return DataLoader([{"piano_roll": roll, "timing": timing} for roll in rolls], 2)
+
+
+def test_evaluation_of_a_model_that_knows_nothing():
+    model, loader = tiny_model(max_beta=0.5, free_bits=1.0), loader_of_drums()
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    metrics = train_accelerate.evaluate(Accelerator(), model, loader, seed=0)
+    reconstruction_loss = 64 * math.log(512)
+    std = math.log(2)  # the softplus of 0
+    kl = 8 * (std**2 - 1 - 2 * math.log(std)) / 2
+    silent_steps = [(example["piano_roll"] == 0).all(0) for example in loader.dataset]
+    assert set(metrics) == METRICS
+    assert metrics["reconstruction_loss"] == pytest.approx(reconstruction_loss)
+    assert metrics["kl_bits"] == pytest.approx(kl / math.log(2))
+    assert metrics["elbo"] == pytest.approx(-reconstruction_loss - kl)
+    assert metrics["loss"] == pytest.approx(reconstruction_loss + 0.5 * (kl - math.log(2)))
+    silent_share = torch.stack(silent_steps).float().mean().item()
+    assert metrics["pattern_accuracy_teacher_forced"] == pytest.approx(silent_share)
+    assert metrics["pattern_accuracy_sampled"] < 0.05
+
+
+@pytest.fixture
+def wild_model() -> MusicVAEModel:
+    """A model to which no two sequences are alike."""
+    torch.manual_seed(0)
+    model = tiny_model(max_beta=0.5)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return model
+
+
+def test_evaluation_is_the_mean_over_all_sequences(wild_model):
+    loader = loader_of_drums()
+    generator = torch.Generator().manual_seed(7)
+    rows = []
+    for batch in loader:
+        posterior = wild_model.encode(batch["piano_roll"])
+        noise = torch.randn(posterior.mean.shape, generator=generator)
+        latents = posterior.mean + posterior.std * noise
+        logits = wild_model(batch["piano_roll"], latents=latents).logits
+        drawn = wild_model.decode(latents, 1.0, generator).piano_roll
+        for i, roll in enumerate(batch["piano_roll"]):
+            patterns = (2 ** torch.arange(9)) @ (roll > 0).long()
+            likelihoods = logits[i].log_softmax(-1)[torch.arange(64), patterns]
+            prior = Normal(0.0, 1.0)
+            kl = kl_divergence(Normal(posterior.mean[i], posterior.std[i]), prior).sum()
+            forced = (logits[i].argmax(-1) == patterns).float().mean()
+            sampled = ((drawn[i] > 0) == (roll > 0)).all(0).float().mean()
+            rows.append(torch.stack([-likelihoods.sum(), kl, forced, sampled]))
+    reconstruction_loss, kl, forced, sampled = torch.stack(rows).T
+    free = kl.median().item()  # within which some sequences stay, and some do not
+    wild_model.config.free_bits = free / math.log(2)
+    expected = {
+        "loss": reconstruction_loss.mean() + 0.5 * (kl - free).clamp(min=0).mean(),
+        "elbo": -(reconstruction_loss + kl).mean(),
+        "reconstruction_loss": reconstruction_loss.mean(),
+        "kl_bits": kl.mean() / math.log(2),
+        "pattern_accuracy_teacher_forced": forced.mean(),
+        "pattern_accuracy_sampled": sampled.mean(),
+    }
+    metrics = train_accelerate.evaluate(Accelerator(), wild_model, loader, seed=7)
+    assert metrics == pytest.approx({name: value.item() for name, value in expected.items()})
+
+
+def test_evaluation_is_deterministic_and_leaves_training_as_it_was(wild_model, loaders):
+    _, eval_loader = loaders
+    accelerator, random_state = Accelerator(), torch.get_rng_state()
+    first, second = (
+        train_accelerate.evaluate(accelerator, wild_model, eval_loader, seed=0) for _ in range(2)
+    )
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert wild_model.training
+
+
+# --- Whole runs -----------------------------------------------------------------------------------
+
+RUN = {
+    "max_steps": 10,
+    "eval_steps": 4,
+    "save_steps": 1000,
+    "free_bits": 0,
+    "max_beta": 1,
+    "beta_rate": 0.9,
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train, tmp_path_factory) -> Path:
+    return train(tmp_path_factory.mktemp("runs") / "uninterrupted", **RUN)
+
+
+def assert_ends_like(output_dir: Path, other: Path) -> None:
+    """Both runs have the same weights after their last step, bit for bit."""
+    last, last_of_other = (train_accelerate.checkpoints(path)[-1] for path in (output_dir, other))
+    assert last.name == last_of_other.name
+    assert_same_weights(last, last_of_other)
+
+
+def test_the_weight_of_the_kl_divergence_is_annealed(uninterrupted):
+    values = {name: by_step[10] for name, by_step in scalars(uninterrupted).items()}
+    kl = values["train/kl_bits"] * math.log(2)
+    beta = 1 - 0.9**9  # the tenth step is number 9
+    loss = values["train/reconstruction_loss"] + beta * kl
+    assert values["train/loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_optimiser_follows_the_schedule(uninterrupted):
+    state = torch.load(uninterrupted / "checkpoints/checkpoint-10/optimizer.bin")
+    expected = train_accelerate.learning_rate(parse().training, 9)
+    assert [group["lr"] for group in state["param_groups"]] == [expected]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"num_workers": 1}, {"eval_steps": 3}],
+    ids=["again", "with a worker", "evaluated at other steps"],
+)
+def test_the_same_seed_gives_the_same_weights(settings, train, uninterrupted, tmp_path):
+    assert_ends_like(train(tmp_path, **RUN | settings), uninterrupted)
+
+
+def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
+    train(tmp_path, **RUN, seed=1)
+    assert best_checkpoint(tmp_path)[1] != best_checkpoint(uninterrupted)[1]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(train, uninterrupted, tmp_path):
+    train(tmp_path, **RUN | {"max_steps": 9})
+    train(tmp_path, **RUN, resume_from_checkpoint="latest")
+    assert_ends_like(tmp_path, uninterrupted)
+
+
+@pytest.fixture
+def interrupt(monkeypatch) -> Callable[[int, int], None]:
+    """Sends this process a signal during a step, counted from 1."""
+    original = train_accelerate.learning_rate
+
+    def interrupt(step: int, number: int) -> None:
+        def learning_rate(training: train_accelerate.TrainingArguments, steps_done: int) -> float:
+            if steps_done == step - 1:
+                os.kill(os.getpid(), number)
+            return original(training, steps_done)
+
+        monkeypatch.setattr(train_accelerate, "learning_rate", learning_rate)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("number", train_accelerate.INTERRUPTIONS, ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_saves_says_how_to_go_on_and_does(
+    number, interrupt, train, uninterrupted, tmp_path, capsys
+):
+    interrupt(9, number)
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path, **RUN)
+    assert stopped.value.code == 128 + number
+    assert f"--resume_from_checkpoint latest --output_dir {tmp_path}" in capsys.readouterr().out
+    assert checkpoint_names(tmp_path) == {"checkpoint-8", "checkpoint-9"}
+    assert not (tmp_path / WEIGHTS).exists()
+    train(tmp_path, **RUN, resume_from_checkpoint="latest")
+    assert_ends_like(tmp_path, uninterrupted)
+
+
+def test_a_run_interrupted_in_its_last_step_is_done(interrupt, train, tmp_path):
+    interrupt(2, signal.SIGINT)
+    train(tmp_path, max_steps=2)
+    assert (tmp_path / WEIGHTS).is_file()
+
+
+def test_the_best_and_the_last_checkpoint_stay(tmp_path):
+    accelerator, training = Accelerator(), parse(output_dir=tmp_path).training
+    accelerator.prepare(tiny_model())
+    for step, best_step in [(8, 8), (9, 9), (10, 9), (11, 9)]:
+        progress = train_accelerate.Progress(step=step, best_step=best_step)
+        train_accelerate.save_checkpoint(accelerator, training, progress)
+    assert checkpoint_names(tmp_path) == {"checkpoint-9", "checkpoint-11"}
+    assert [path.name for path in train_accelerate.checkpoints(tmp_path)] == [
+        "checkpoint-9",
+        "checkpoint-11",
+    ]
+
+
+def test_the_exported_model_is_the_best_one(train, tmp_path):
+    train(tmp_path, max_steps=12, eval_steps=2, learning_rate=3)
+    best, metrics = best_checkpoint(tmp_path)
+    assert checkpoint_names(tmp_path) == {best.name, "checkpoint-12"}
+    assert best.name != "checkpoint-12"
+    assert min(scalars(tmp_path)["validation/loss"].values()) == pytest.approx(metrics["loss"])
+    exported, weights = MusicVAEModel.from_pretrained(tmp_path), load_file(best / WEIGHTS)
+    assert exported.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in exported.state_dict().items())
+    card = (tmp_path / "README.md").read_text()
+    assert [name for name, value in metrics.items() if f"{value:.4g}" not in card] == []
+
+
+# --- Through the launcher -------------------------------------------------------------------------
+
+
+@contextmanager
+def launched(output_dir: Path, *launcher_argv: str, **arguments) -> Iterator[subprocess.Popen]:
+    """The script under `accelerate launch`, in a group of processes of its own."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher_argv, str(SCRIPT)]
+    command += as_argv({"config": RECIPES / "quickstart.yaml", "output_dir": output_dir})
+    process = subprocess.Popen(
+        [*command, *as_argv(TINY | arguments)],
+        cwd=output_dir.parent,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    kill = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+    kill.start()
+    with process:
+        try:
+            yield process
+        finally:
+            kill.cancel()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory) -> tuple[Path, str]:
+    """What a short quickstart leaves, and what it prints."""
+    output_dir = tmp_path_factory.mktemp("launched") / "quickstart"
+    settings = {"max_steps": 30, "eval_steps": 10, "learning_rate": 0.01}
+    with launched(output_dir, **settings) as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    return output_dir, printed
+
+
+def test_the_validation_loss_falls(quickstart):
+    _, printed = quickstart
+    shown = re.findall(r"step (\d+): validation loss ([\d.]+), elbo", printed)
+    steps, losses = zip(*shown, strict=True)
+    assert steps == ("10", "20", "30")
+    assert float(losses[0]) > float(losses[1]) > float(losses[2])
+
+
+def test_a_run_leaves_all_that_belongs_to_a_model_and_nothing_else(quickstart):
+    output_dir, _ = quickstart
+    names = {path.name for path in output_dir.iterdir() if path.suffix != ".py"}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "README.md",
+        "samples",
+        "samples.png",
+        "logs",
+        "checkpoints",
+        "demo_grooves",
+    }
+    assert checkpoint_names(output_dir) == {"checkpoint-30"}
+
+
+def test_the_samples_are_drums_of_up_to_four_bars(quickstart):
+    output_dir, _ = quickstart
+    processor = MusicVAEProcessor.from_pretrained(output_dir)
+    samples = sorted((output_dir / "samples").iterdir())
+    assert [path.name for path in samples] == ["sample-1.mid", "sample-2.mid"]
+    for path in samples:
+        (instrument,) = pretty_midi.PrettyMIDI(str(path)).instruments
+        assert instrument.is_drum
+        assert processor.read(path).piano_roll.shape[1] <= 64
+
+
+def test_the_picture_shows_something(quickstart):
+    output_dir, _ = quickstart
+    pixels = image.imread(output_dir / "samples.png")
+    assert min(pixels.shape[:2]) > 100
+    assert pixels.std() > 0.01
+
+
+def test_tensorboard_shows_training_and_validation(quickstart):
+    output_dir, printed = quickstart
+    shown = scalars(output_dir)
+    training = {"loss", "reconstruction_loss", "kl_bits", "sequences_per_second"}
+    assert set(shown) == {f"train/{name}" for name in training} | {
+        f"validation/{name}" for name in METRICS
+    }
+    assert all(list(by_step) == [10, 20, 30] for by_step in shown.values())
+    for step, loss in shown["validation/loss"].items():
+        assert f"step {step}: validation loss {loss:.4g}, " in printed
+
+
+def test_the_card_is_valid(quickstart):
+    output_dir, _ = quickstart
+    card = ModelCard.load(output_dir / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.library_name == "transformers"
+    assert "{{" not in card.text
+
+
+# What someone runs who has the libraries and the folder, and nothing of ours.
+STRANGER = """
+import sys
+
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("modeling_musicvae", "processing", "train_accelerate"):
+            raise ImportError(f"{name} is not installed")
+
+
+sys.meta_path.insert(0, NotInstalled())
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+drums = model.sample(1, generator=torch.Generator().manual_seed(0))
+processor.decode(drums.piano_roll[0], drums.timing[0], bpm=100).write("groove.mid")
+"""
+
+
+def test_the_folder_works_where_nothing_of_ours_is_installed(quickstart, tmp_path):
+    output_dir, _ = quickstart
+    command = [sys.executable, "-I", "-c", STRANGER, str(output_dir)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    drums = MusicVAEModel.from_pretrained(output_dir).sample(
+        1, generator=torch.Generator().manual_seed(0)
+    )
+    groove = pretty_midi.PrettyMIDI(str(tmp_path / "groove.mid"))
+    assert len(groove.instruments[0].notes) == (drums.piano_roll > 0).sum()
+    assert groove.get_tempo_changes()[1] == pytest.approx([100])
+    assert 4 * 4 * 60 / 100 * 0.75 < groove.get_end_time() <= 4 * 4 * 60 / 100
+
+
+TWO_PROCESSES = [
+    "--multi_gpu",
+    "--num_processes=2",
+    "--num_machines=1",
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    output_dir = tmp_path / "two"
+    for settings in {"max_steps": 20}, {"max_steps": 30, "resume_from_checkpoint": "latest"}:
+        settings |= {"eval_steps": 10, "learning_rate": 0.01}
+        with launched(output_dir, *TWO_PROCESSES, **settings) as process:
+            printed, _ = process.communicate()
+        assert process.returncode == 0, printed
+        assert "2 process(es) on cpu" in printed
+    losses = scalars(output_dir)["validation/loss"]
+    assert losses[10] > losses[20] > losses[30]
+    best, _ = best_checkpoint(output_dir)
+    assert_same_weights(output_dir, best)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "launcher_argv", "num_workers"),
+    [
+        (signal.SIGINT, [], 0),
+        (signal.SIGINT, [], 1),
+        (signal.SIGTERM, [], 1),
+        (signal.SIGTERM, TWO_PROCESSES, 1),
+    ],
+    ids=["SIGINT", "SIGINT with a worker", "SIGTERM with a worker", "SIGTERM to two processes"],
+)
+def test_a_signal_to_all_processes_leaves_a_whole_checkpoint(
+    number, launcher_argv, num_workers, tmp_path
+):
+    output_dir = tmp_path / "stopped"
+    endless = {"max_steps": 1_000_000, "eval_steps": 3, "num_workers": num_workers}
+    with launched(output_dir, *launcher_argv, **endless) as process:
+        lines = iter(process.stdout)
+        assert any(line.startswith("step 3: validation") for line in lines)
+        os.killpg(process.pid, number)
+        rest = "".join(lines)  # until the last process has ended
+    assert process.returncode != 0
+    assert "Interrupted and saved" in rest
+    checkpoint = train_accelerate.checkpoints(output_dir)[-1]
+    step = int(checkpoint.name.split("-")[1])
+    further = {"max_steps": step + 1, "resume_from_checkpoint": "latest"}
+    with launched(output_dir, *launcher_argv, **further) as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert f"to step {step + 1} from {step}" in printed
+
+
+@pytest.mark.slow
+def test_training_in_bfloat16(tmp_path):
+    output_dir = tmp_path / "bf16"
+    settings = {"max_steps": 30, "eval_steps": 10, "learning_rate": 0.01}
+    with launched(output_dir, mixed_precision="bf16", **settings) as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert "mixed precision bf16" in printed
+    losses = scalars(output_dir)["validation/loss"]
+    assert losses[10] > losses[20] > losses[30]
+    exported = load_file(output_dir / WEIGHTS)
+    assert {tensor.dtype for tensor in exported.values()} == {torch.float32}
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+def test_an_output_dir_that_is_a_file(train, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=str(path)):
+        train(path)
+    with pytest.raises(NotADirectoryError, match=str(path)):
+        train(path / "below")
+    assert path.read_text() == "mine"
+
+
+def test_an_output_dir_that_holds_another_run(train, uninterrupted):
+    before = contents(uninterrupted)
+    with pytest.raises(FileExistsError, match=f"{uninterrupted} holds checkpoints"):
+        train(uninterrupted)
+    assert contents(uninterrupted) == before
+
+
+@pytest.mark.parametrize("name", ["latest", "nowhere/checkpoint-10"])
+def test_going_on_from_a_checkpoint_that_is_not_there(name, train, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint '{name}' in {tmp_path}"):
+        train(tmp_path, resume_from_checkpoint=name)
+
+
+def test_going_on_from_a_checkpoint_of_another_run(train, uninterrupted, tmp_path):
+    other = uninterrupted / "checkpoints/checkpoint-10"
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint '{other}' in {tmp_path}"):
+        train(tmp_path, max_steps=20, resume_from_checkpoint=other)
+
+
+def test_going_on_to_a_step_that_is_over(train, uninterrupted):
+    before = contents(uninterrupted)
+    with pytest.raises(ValueError, match="^max_steps: found 10, expected more than the 10"):
+        train(uninterrupted, **RUN, resume_from_checkpoint="latest")
+    assert contents(uninterrupted).items() >= before.items()
+
+
+@pytest.mark.parametrize("data", ["groove", "midi_folder"])
+def test_a_data_dir_that_does_not_exist(data, train, tmp_path):
+    with pytest.raises(DatasetFolderError, match=f"{tmp_path}/nowhere does not exist"):
+        train(tmp_path / "output", data=data, data_dir=tmp_path / "nowhere")
+
+
+def test_data_without_anything_to_validate_on(train, write_drums, tmp_path):
+    write_drums(tmp_path / "data/only.mid")
+    with pytest.raises(ValueError, match=f"{tmp_path}/data: found no window .*validation"):
+        train(tmp_path / "output", data="midi_folder", data_dir=tmp_path / "data")
+
+
+def test_training_that_diverges(train, tmp_path):
+    with pytest.raises(FloatingPointError, match="^step 2: found validation loss"):
+        train(tmp_path, max_steps=4, eval_steps=2, learning_rate=1e30)
+    assert not (tmp_path / WEIGHTS).exists()
