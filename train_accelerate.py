@@ -134,6 +134,7 @@ def main() -> None:
             split_batches=True, use_seedable_sampler=True, data_seed=training.seed
         ),
     )
+    use_all_cores(accelerator)
     prepare_output_dir(accelerator, training)
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
 
@@ -227,6 +228,12 @@ def check_arguments(
         raise ValueError("data_dir: found none, expected the folder of your MIDI files")
     if data.data == "demo" and data.data_dir is not None:
         raise ValueError(f"data_dir: found {data.data_dir}, expected none: demo makes its own data")
+
+
+def use_all_cores(accelerator: Accelerator) -> None:
+    """On CPUs, shares the cores among the processes; the launcher would give each one thread."""
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
 
 
 def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) -> None:
