@@ -88,7 +88,7 @@ class ArchitectureArguments:
 @dataclass
 class TrainingArguments:
     output_dir: str = argument("outputs/musicvae", "where the model and all else is written")
-    max_steps: int | None = argument(None, "optimiser steps; if not given, num_epochs decides")
+    max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
     num_epochs: int = argument(10, "passes over the training windows")
     batch_size: int = argument(64, "sequences in a step, over all processes together")
     learning_rate: float = argument(1e-3, "Adam's learning rate at the start")
@@ -233,7 +233,8 @@ def check_arguments(
 def use_all_cores(accelerator: Accelerator) -> None:
     """On CPUs, shares the cores among the processes; the launcher would give each one thread."""
     if accelerator.device.type == "cpu":
-        torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, os.cpu_count() // local_processes))
 
 
 def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) -> None:
