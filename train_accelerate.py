@@ -364,14 +364,17 @@ def train(
 
         last = progress.step == training.max_steps
         interrupted = not last and interruption.happened()
-        improved = False
-        if last or progress.step % training.eval_steps == 0:
-            improved = evaluate_and_log(accelerator, training, model, eval_loader, progress)
-        if last or improved or interrupted or progress.step % training.save_steps == 0:
+        evaluating = last or progress.step % training.eval_steps == 0
+        saving = last or interrupted or progress.step % training.save_steps == 0
+        if evaluating:
+            saving |= evaluate_and_log(accelerator, training, model, eval_loader, progress)
+        if saving:
             save_checkpoint(accelerator, training, progress)
         if interrupted:
             bar.close()
             interruption.exit(training)
+        if evaluating or saving:  # neither is training
+            window_start, window_sequences = time.perf_counter(), 0
     bar.close()
 
 

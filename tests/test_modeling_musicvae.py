@@ -468,6 +468,13 @@ def test_a_saved_model_loads_bit_for_bit(decoder, dtype, tmp_path):
         assert torch.equal(made.piano_roll, expected.piano_roll)
 
 
+def test_a_config_whose_sizes_disagree_with_the_weights_is_refused(tmp_path):
+    random_model().save_pretrained(tmp_path)
+    MusicVAEConfig(**SIZES | {"latent_size": LATENT_SIZE + 1}).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="mismatched_sizes"):
+        MusicVAEModel.from_pretrained(tmp_path)
+
+
 def test_whatever_a_model_holds_is_saved():
     model = random_model()
     held = dict(model.named_parameters()) | dict(model.named_buffers())
