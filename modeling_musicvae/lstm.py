@@ -1,5 +1,7 @@
 """LSTMs of conductor and decoder: fused over a whole sequence, and step by step."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,7 +27,7 @@ class LSTMRecurrence(torch.autograd.Function):
         for t in range(steps):
             recurrent_gates = hiddens[t].to(weight.dtype) @ weight.T
             torch.add(input_gates[t], recurrent_gates, out=gates[t])
-            lstm_cell_(gates[t], cells[t], cells[t + 1], tanh_cells[t], hiddens[t + 1])
+            lstm_cell_(Gates.of(gates[t]), cells[t], cells[t + 1], tanh_cells[t], hiddens[t + 1])
         ctx.save_for_backward(gates, tanh_cells, hiddens, cells, weight)
         return hiddens[1:]
 
@@ -34,34 +36,48 @@ class LSTMRecurrence(torch.autograd.Function):
         gates, tanh_cells, hiddens, cells, weight = ctx.saved_tensors
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         tanh_backward = torch.ops.aten.tanh_backward.grad_input
-        size = weight.shape[1]
         grad_gates = torch.empty_like(gates)
         grad_hidden = torch.zeros_like(cells[0])
         grad_cell = torch.zeros_like(cells[0])
         through_tanh = torch.empty_like(cells[0])
         for t in reversed(range(len(gates))):
-            i, f, g, o = gates[t].chunk(4, -1)
-            grad_i, grad_f, grad_g, grad_o = grad_gates[t].chunk(4, -1)
+            gate, grad_gate = Gates.of(gates[t]), Gates.of(grad_gates[t])
             grad_hidden = grad_hidden + grad_hiddens[t]
-            torch.mul(grad_hidden, o, out=through_tanh)
+            torch.mul(grad_hidden, gate.output, out=through_tanh)
             grad_cell += tanh_backward(through_tanh, tanh_cells[t], grad_input=through_tanh)
-            torch.mul(grad_cell, g, out=grad_i)
-            torch.mul(grad_cell, cells[t], out=grad_f)
-            torch.mul(grad_cell, i, out=grad_g)
-            torch.mul(grad_hidden, tanh_cells[t], out=grad_o)
-            grad_if = grad_gates[t][:, : 2 * size]
-            sigmoid_backward(grad_if, gates[t][:, : 2 * size], grad_input=grad_if)
-            tanh_backward(grad_g, g, grad_input=grad_g)
-            sigmoid_backward(grad_o, o, grad_input=grad_o)
-            grad_cell *= f
+            torch.mul(grad_cell, gate.cell, out=grad_gate.input)
+            torch.mul(grad_cell, cells[t], out=grad_gate.forget)
+            torch.mul(grad_cell, gate.input, out=grad_gate.cell)
+            torch.mul(grad_hidden, tanh_cells[t], out=grad_gate.output)
+            for activation_backward, grad, activated in (
+                (sigmoid_backward, grad_gate.input_forget, gate.input_forget),
+                (tanh_backward, grad_gate.cell, gate.cell),
+                (sigmoid_backward, grad_gate.output, gate.output),
+            ):
+                activation_backward(grad, activated, grad_input=grad)
+            grad_cell *= gate.forget
             grad_hidden = (grad_gates[t].to(weight.dtype) @ weight).to(gates.dtype)
         flat_gates = grad_gates.flatten(0, 1).to(weight.dtype)
         grad_weight = flat_gates.T @ hiddens[:-1].flatten(0, 1).to(weight.dtype)
         return grad_gates, grad_weight, grad_hidden, grad_cell
 
 
+class Gates(NamedTuple):
+    """Views of the gates (batch, 4 * size) of one step."""
+
+    input_forget: torch.Tensor
+    input: torch.Tensor
+    forget: torch.Tensor
+    cell: torch.Tensor
+    output: torch.Tensor
+
+    @classmethod
+    def of(cls, gates: torch.Tensor) -> "Gates":
+        return cls(gates[:, : gates.shape[1] // 2], *gates.chunk(4, -1))
+
+
 def lstm_cell_(
-    gates: torch.Tensor,
+    gates: Gates,
     cell: torch.Tensor,
     next_cell: torch.Tensor,
     tanh_cell: torch.Tensor,
@@ -70,18 +86,16 @@ def lstm_cell_(
     """One step of an LSTM from its summed gates, which are activated in place.
 
     Args:
-        gates: (batch, 4 * size), input, forget, cell and output gate before activation.
+        gates: before activation.
         cell: (batch, size); may be `next_cell`.
         next_cell, tanh_cell, next_hidden: (batch, size), written.
     """
-    size = cell.shape[-1]
-    gates[:, : 2 * size].sigmoid_()
-    gates[:, 2 * size : 3 * size].tanh_()
-    gates[:, 3 * size :].sigmoid_()
-    i, f, g, o = gates.chunk(4, -1)
-    torch.mul(f, cell, out=next_cell).addcmul_(i, g)
+    gates.input_forget.sigmoid_()
+    gates.cell.tanh_()
+    gates.output.sigmoid_()
+    torch.mul(gates.forget, cell, out=next_cell).addcmul_(gates.input, gates.cell)
     torch.tanh(next_cell, out=tanh_cell)
-    torch.mul(o, tanh_cell, out=next_hidden)
+    torch.mul(gates.output, tanh_cell, out=next_hidden)
 
 
 class UnrolledLSTM(nn.LSTM):
@@ -124,37 +138,51 @@ class UnrolledLSTM(nn.LSTM):
             ).to(compute_dtype)
         return output
 
-    def step(
-        self,
-        layer_weights: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-        gates: torch.Tensor,
-        hidden: torch.Tensor,
-        cell: torch.Tensor,
-    ) -> torch.Tensor:
-        """One step without autograd.
-
-        Args:
-            layer_weights: see `layer_weights`, taken once for all steps.
-            gates: (batch, 4 * hidden_size), the first layer's input gates.
-            hidden, cell: (layers, batch, hidden_size), updated in place.
-
-        Returns:
-            (batch, hidden_size), the top layer's output, a view of `hidden`.
-        """
-        tanh_cell = torch.empty_like(cell[0])
-        for layer, (weight_ih, weight_hh, bias) in enumerate(layer_weights):
-            if layer > 0:
-                gates = F.linear(hidden[layer - 1], weight_ih, bias)
-            gates = torch.addmm(gates, hidden[layer], weight_hh.T)
-            lstm_cell_(gates, cell[layer], cell[layer], tanh_cell, hidden[layer])
-        return hidden[-1]
-
     def layer_weights(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """For each layer its input weight, recurrent weight and the sum of its biases."""
         return [
             (weight_ih, weight_hh, bias_ih + bias_hh)
             for weight_ih, weight_hh, bias_ih, bias_hh in self.all_weights
         ]
+
+
+class LSTMStepper:
+    """Runs an `UnrolledLSTM` one step after another, without autograd, in buffers made once."""
+
+    def __init__(self, lstm: UnrolledLSTM, batch_size: int):
+        size, num_layers = lstm.hidden_size, lstm.num_layers
+        (_, first_weight, _), *others = lstm.layer_weights()
+        self.weights = [first_weight.T]
+        self.weights += [torch.cat([ih, hh], 1).T for ih, hh, _ in others]
+        self.biases = [None] + [bias for _, _, bias in others]
+        # The layers' hidden states lie side by side: those below and of a layer are one matrix.
+        self.hidden = first_weight.new_empty(batch_size, num_layers * size)
+        self.outputs = self.hidden.split(size, 1)
+        self.inputs = [
+            self.hidden[:, max(0, layer - 1) * size : (layer + 1) * size]
+            for layer in range(num_layers)
+        ]
+        self.cells = first_weight.new_empty(num_layers, batch_size, size)
+        self.tanh_cell = torch.empty_like(self.cells[0])
+        self.gates = first_weight.new_empty(batch_size, 4 * size)
+        self.gate_views = Gates.of(self.gates)
+
+    def start(self, state: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Sets hidden and cell state, each (layers, batch, hidden_size)."""
+        hidden, cell = state
+        torch.cat(list(hidden), 1, out=self.hidden)
+        self.cells.copy_(cell)
+
+    def step(self, input_gates: torch.Tensor) -> torch.Tensor:
+        """The first layer's input gates (batch, 4 * hidden_size) -> the top layer's output.
+
+        The output (batch, hidden_size) is a view that the next step overwrites.
+        """
+        for layer, cell in enumerate(self.cells):
+            addend = self.biases[layer] if layer > 0 else input_gates
+            torch.addmm(addend, self.inputs[layer], self.weights[layer], out=self.gates)
+            lstm_cell_(self.gate_views, cell, cell, self.tanh_cell, self.outputs[layer])
+        return self.outputs[-1]
 
 
 class DecoderLSTM(UnrolledLSTM):

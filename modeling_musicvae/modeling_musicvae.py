@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_musicvae import MusicVAEConfig
 from .drum_patterns import sample_patterns, to_hits, to_patterns, to_piano_roll
 from .latent_space import spherical_interpolation
-from .lstm import DecoderLSTM, UnrolledLSTM
+from .lstm import DecoderLSTM, LSTMStepper, UnrolledLSTM
 
 
 @dataclass
@@ -172,15 +172,14 @@ class MusicVAEDecoder(nn.Module):
         Returns:
             int64 (batch, steps).
         """
-        pattern_gates, layer_weights = self.lstm.pattern_gates(), self.lstm.layer_weights()
+        pattern_gates, stepper = self.lstm.pattern_gates(), LSTMStepper(self.lstm, len(contexts))
         previous = contexts.new_full((len(contexts),), self.num_patterns, dtype=torch.long)
         patterns = []
         for context in contexts.unbind(1):
-            hidden, cell = self.initial_state(context)
+            stepper.start(self.initial_state(context))
             context_gates = self.lstm.context_gates(context)
             for _ in range(self.segment_steps):
-                gates = pattern_gates[previous] + context_gates
-                logits = self.output(self.lstm.step(layer_weights, gates, hidden, cell))
+                logits = self.output(stepper.step(pattern_gates[previous] + context_gates))
                 previous = sample_patterns(logits.float(), temperature, uniform[len(patterns)])
                 patterns.append(previous)
         return torch.stack(patterns, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, UnrolledLSTM
+from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, LSTMStepper, UnrolledLSTM
 
 NUM_PATTERNS, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
 STEPS, BATCH = 7, 4
@@ -85,11 +85,12 @@ def test_steps_one_by_one_give_the_same_outputs(num_layers):
     previous, context, hidden, cell = inputs
     expected = lstm(previous, context, (hidden, cell))
     with torch.no_grad():
-        hidden, cell = hidden.clone(), cell.clone()
-        weights = lstm.layer_weights()
         gates = lstm.pattern_gates()[previous] + lstm.context_gates(context)
-        outputs = [lstm.step(weights, gates[t], hidden, cell).clone() for t in range(STEPS)]
-    torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-12, rtol=1e-12)
+        stepper = LSTMStepper(lstm, len(context))
+        for _ in range(2):  # it starts anew
+            stepper.start((hidden, cell))
+            outputs = [stepper.step(step_gates).clone() for step_gates in gates]
+            torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-12, rtol=1e-12)
 
 
 def test_no_pattern_reads_as_a_row_of_zeros():
