@@ -141,7 +141,7 @@ def main() -> None:
     set_seed(training.seed)
     config = MusicVAEConfig(**asdict(arguments.architecture))
     model = MusicVAEModel(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
     model, optimizer, train_loader, eval_loader = accelerator.prepare(
         model, optimizer, train_loader, eval_loader

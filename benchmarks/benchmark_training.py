@@ -37,7 +37,7 @@ def measure(decoder: str, dtype: torch.dtype, batch_size: int, repetitions: int)
     torch.manual_seed(0)
     config = MusicVAEConfig(decoder=decoder)
     model = MusicVAEModel(config).train()
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
     hits = torch.rand(batch_size, config.num_drums, config.num_steps) < 0.2
     products = matrix_products(config, batch_size)
     operands = [
