@@ -38,7 +38,6 @@ from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
 from processing.picture import draw_piano_rolls
 
-PITCH_MAPS = {"groove": "roland_td11", "demo": "roland_td11", "midi_folder": "general_midi"}
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 LOG_EVERY_STEPS = 10
 
@@ -260,10 +259,10 @@ def load_data(
     """Batches of training windows and of non-overlapping validation windows."""
     data, training = arguments.data, arguments.training
     with accelerator.main_process_first():
-        train = load_split(arguments, "train", data.hop_bars)
-        validation = load_split(arguments, "validation", arguments.architecture.bars)
+        train_builder = prepare_windows(arguments, data.hop_bars)
+        eval_builder = prepare_windows(arguments, arguments.architecture.bars)
     train_loader = DataLoader(
-        train,
+        load_split(train_builder, "train"),
         training.batch_size,
         shuffle=True,
         collate_fn=collate,
@@ -272,17 +271,12 @@ def load_data(
         generator=torch.Generator().manual_seed(training.seed),
     )
     eval_loader = DataLoader(
-        validation,
+        load_split(eval_builder, "validation"),
         training.batch_size,
         collate_fn=collate,
         generator=torch.Generator(),  # or each evaluation would draw from that of training
     )
-    processor = MusicVAEProcessor(
-        bars=arguments.architecture.bars,
-        steps_per_bar=arguments.architecture.steps_per_bar,
-        pitch_map=PITCH_MAPS[data.data],
-    )
-    return train_loader, eval_loader, processor
+    return train_loader, eval_loader, train_builder.processor
 
 
 def ignore_interruption(worker: int) -> None:
@@ -298,7 +292,7 @@ def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     return {"piano_roll": torch.from_numpy(rolls), "timing": torch.from_numpy(timings)}
 
 
-def load_split(arguments: Arguments, split: str, hop_bars: int) -> datasets.Dataset:
+def prepare_windows(arguments: Arguments, hop_bars: int) -> GrooveMIDI | MidiFolder:
     data = arguments.data
     data_dir = data.data_dir
     if data.data == "demo":
@@ -313,8 +307,13 @@ def load_split(arguments: Arguments, split: str, hop_bars: int) -> datasets.Data
         hop_bars=hop_bars,
     )
     builder.download_and_prepare(num_proc=data.num_proc)
+    return builder
+
+
+def load_split(builder: GrooveMIDI | MidiFolder, split: str) -> datasets.Dataset:
     if split not in builder.info.splits:
-        raise ValueError(f"{data_dir or data.data}: found no window for the {split} split")
+        source = builder.config.data_dir or builder.dataset_name
+        raise ValueError(f"{source}: found no window for the {split} split")
     windows = builder.as_dataset(split)
     return windows.with_format("numpy", columns=["piano_roll", "timing"])
 

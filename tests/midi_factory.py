@@ -2,6 +2,22 @@
 
 import struct
 
+# Of info.csv in the Groove MIDI Dataset.
+INFO_COLUMNS = [
+    "drummer",
+    "session",
+    "id",
+    "style",
+    "bpm",
+    "beat_type",
+    "time_signature",
+    "midi_filename",
+    "audio_filename",
+    "duration",
+    "split",
+]
+
+
 KICK, SNARE, CLOSED_HI_HAT = 36, 38, 42
 DRUM_CHANNEL = 9
 

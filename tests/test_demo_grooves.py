@@ -7,23 +7,11 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+from midi_factory import INFO_COLUMNS
 
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import PITCH_MAPS
 
-COLUMNS = [
-    "drummer",
-    "session",
-    "id",
-    "style",
-    "bpm",
-    "beat_type",
-    "time_signature",
-    "midi_filename",
-    "audio_filename",
-    "duration",
-    "split",
-]
 SIXTEENTH = 120  # ticks
 KICKS, FOOT_HI_HATS, SNARES = {36}, {44}, {38, 40}
 CLOSED_HI_HATS, OPEN_HI_HATS = {42, 22, 44}, {46}
@@ -66,7 +54,7 @@ def performances(folder, rows) -> list[tuple[dict[str, str], np.ndarray]]:
 
 
 def test_info_csv_has_grooves_columns_and_names_every_midi_file(folder, rows):
-    assert list(rows[0]) == COLUMNS
+    assert list(rows[0]) == INFO_COLUMNS
     midi_files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.mid"))
     assert sorted(row["midi_filename"] for row in rows) == midi_files
     assert len({row["id"] for row in rows}) == len(rows)

@@ -12,25 +12,12 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from midi_factory import drum_file, note_on
+from midi_factory import INFO_COLUMNS, drum_file, note_on
 
 from processing import GrooveMIDI, MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES
 from processing.errors import DatasetFolderError, MidiFormatError
 
-COLUMNS = [
-    "drummer",
-    "session",
-    "id",
-    "style",
-    "bpm",
-    "beat_type",
-    "time_signature",
-    "midi_filename",
-    "audio_filename",
-    "duration",
-    "split",
-]
 # drummer, style, bpm, beat_type, time_signature, midi_filename, split; and the number of bars
 PERFORMANCES = [
     ("drummer1", "funk/groove1", "138", "beat", "4-4", "drummer1/s1/1_funk.mid", "train", 7),
@@ -58,7 +45,7 @@ def groove(tmp_path, rows, write_drums) -> Path:
     return folder
 
 
-def write_info(folder: Path, rows: list[dict[str, str]], columns: list[str] = COLUMNS) -> None:
+def write_info(folder: Path, rows: list[dict[str, str]], columns: list[str] = INFO_COLUMNS) -> None:
     with open(folder / "info.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
@@ -298,7 +285,7 @@ def test_a_relative_path_is_another_folder_elsewhere(prepare, groove, tmp_path, 
 
 @pytest.mark.parametrize("column", ["split", "midi_filename", "bpm", "time_signature", "style"])
 def test_a_missing_column_is_named(prepare, groove, rows, column):
-    write_info(groove, rows, [name for name in COLUMNS if name != column])
+    write_info(groove, rows, [name for name in INFO_COLUMNS if name != column])
     with pytest.raises(DatasetFolderError, match=f"groove: info.csv: found no column {column}"):
         prepare(groove)
 
@@ -334,7 +321,7 @@ def test_a_bad_row_is_named(prepare, groove, rows, values, message):
     [
         pytest.param(b"", "info.csv: found no column bpm, style", id="empty"),
         pytest.param(b"\xff\xfe\x00", "info.csv: not a table in UTF-8", id="not text"),
-        pytest.param(",".join(COLUMNS).encode(), "found no performance in 4/4", id="no rows"),
+        pytest.param(",".join(INFO_COLUMNS).encode(), "found no performance in 4/4", id="no rows"),
         pytest.param(None, "found neither info.csv nor groove/info.csv", id="absent"),
     ],
 )
