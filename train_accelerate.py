@@ -34,12 +34,24 @@ from transformers import HfArgumentParser
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
+from modeling_musicvae.drum_transforms import drop_notes, scale_velocities
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
+from processing.drum_kit import DRUM_NAMES
+from processing.piano_roll import QUARTERS_PER_BAR
 from processing.picture import draw_piano_rolls
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 LOG_EVERY_STEPS = 10
+ATTRIBUTE_WINDOWS = 4096  # enough for the directions of a few attributes
+# What a user does with a model of each input transform, but for "none".
+VERBS = {
+    "humanize": "humanize(windows.piano_roll)",
+    "tap": "tap_to_drums(windows.piano_roll, windows.timing)",
+    "tap_fixed_velocity": "tap_to_drums(windows.piano_roll, windows.timing)",
+    "remove_drums": "add_drums(windows.piano_roll, windows.timing)",
+}
+LOSS_TERMS = ("hits_loss", "velocity_loss", "timing_loss")
 
 
 def argument(default: Any, help: str) -> Any:
@@ -53,12 +65,43 @@ class DataArguments:
     hop_bars: int = argument(1, "bars between the starts of two training windows")
     num_proc: int | None = argument(None, "processes that read MIDI files")
     num_workers: int = argument(0, "processes that load batches, for each training process")
+    velocity_scaling: float = argument(
+        0.0, "augmentation: training sequences are up to this part louder, or as much softer"
+    )
+    hit_dropout: float = argument(
+        0.0, "augmentation: training sequences lose hits, rather soft ones, with up to this chance"
+    )
 
 
 @dataclass
 class ArchitectureArguments:
     bars: int = argument(MusicVAEConfig.bars, "bars in a sequence")
     steps_per_bar: int = argument(MusicVAEConfig.steps_per_bar, "steps in a bar")
+    output: Literal["categorical", "groove", "nade"] = argument(
+        MusicVAEConfig.output, "what is predicted at a step"
+    )
+    velocity_bins: int = argument(
+        MusicVAEConfig.velocity_bins, "classes of a categorical velocity; 0: equally loud"
+    )
+    timing_bins: int = argument(
+        MusicVAEConfig.timing_bins, "classes of a categorical timing; 0: on the grid"
+    )
+    nade_hidden_size: int = argument(
+        MusicVAEConfig.nade_hidden_size, "width of the hidden layer of the NADE"
+    )
+    input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
+        argument(MusicVAEConfig.input_transform, "what becomes of drums before they are read")
+    )
+    removed_drums: list[int] = field(
+        default_factory=lambda: list(MusicVAEConfig.removed_drums),
+        metadata={"help": "the drums that remove_drums takes away"},
+    )
+    note_dropout: float = argument(
+        MusicVAEConfig.note_dropout, "hits that are read are dropped with up to this chance"
+    )
+    hits_as_controls: bool = argument(
+        MusicVAEConfig.hits_as_controls, "tell the decoder which drums are hit at each step"
+    )
     latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
     encoder_hidden_size: int = argument(
         MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"
@@ -81,6 +124,15 @@ class ArchitectureArguments:
     max_beta: float = argument(MusicVAEConfig.max_beta, "weight of the KL divergence beyond them")
     beta_rate: float = argument(
         MusicVAEConfig.beta_rate, "the weight at a step is max_beta * (1 - beta_rate ** step)"
+    )
+    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = argument(
+        MusicVAEConfig.sampling_schedule, "how scheduled sampling sets in"
+    )
+    sampling_rate: float = argument(
+        MusicVAEConfig.sampling_rate, "how fast, see MusicVAEConfig; a constant 0: not at all"
+    )
+    sampling_method: Literal["parallel", "exact"] = argument(
+        MusicVAEConfig.sampling_method, "scheduled sampling in one more pass, or step by step"
     )
 
 
@@ -156,10 +208,10 @@ def main() -> None:
             "the checkpoint has"
         )
     describe(accelerator, arguments, model, train_loader, progress)
-    train(accelerator, training, model, optimizer, train_loader, eval_loader, progress)
+    train(accelerator, arguments, model, optimizer, train_loader, eval_loader, progress)
     accelerator.end_training()
     if accelerator.is_main_process:
-        export(arguments, config, processor, progress, len(train_loader.dataset))
+        export(arguments, config, processor, progress, train_loader.dataset, eval_loader.dataset)
 
 
 # --- Arguments ------------------------------------------------------------------------------------
@@ -188,7 +240,11 @@ def recipe_arguments(path: Path, names: set[str]) -> list[str]:
         raise ValueError(f"{path}: found {type(recipe).__name__}, expected 'argument: value' lines")
     if unknown := sorted(set(map(str, recipe)) - names):
         raise ValueError(f"{path}: found unknown arguments {unknown}")
-    return [f"--{name}={value}" for name, value in recipe.items()]
+    return [
+        word
+        for name, value in recipe.items()
+        for word in ([f"--{name}", *value] if isinstance(value, list) else [f"--{name}={value}"])
+    ]
 
 
 def check_arguments(
@@ -219,6 +275,10 @@ def check_arguments(
         raise ValueError(
             f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
         )
+    for name in ("velocity_scaling", "hit_dropout"):
+        value = getattr(data, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: found {value}, expected 0 to 1")
     if not 0 < training.learning_rate_decay <= 1:
         raise ValueError(
             f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
@@ -276,7 +336,7 @@ def load_data(
         collate_fn=collate,
         generator=torch.Generator(),  # or each evaluation would draw from that of training
     )
-    return train_loader, eval_loader, train_builder.processor
+    return train_loader, eval_loader, eval_builder.processor
 
 
 def ignore_interruption(worker: int) -> None:
@@ -286,10 +346,15 @@ def ignore_interruption(worker: int) -> None:
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-    """A batch for the model; the "numpy" format hands integers out as int64."""
+    """A batch of drums and their tempo; the "numpy" format hands integers out as int64."""
     rolls = np.stack([example["piano_roll"] for example in examples]).astype(np.uint8)
     timings = np.stack([example["timing"] for example in examples])
-    return {"piano_roll": torch.from_numpy(rolls), "timing": torch.from_numpy(timings)}
+    bpms = np.array([example["bpm"] for example in examples], np.float32)
+    return {
+        "piano_roll": torch.from_numpy(rolls),
+        "timing": torch.from_numpy(timings),
+        "bpm": torch.from_numpy(bpms),
+    }
 
 
 def prepare_windows(arguments: Arguments, hop_bars: int) -> GrooveMIDI | MidiFolder:
@@ -315,7 +380,7 @@ def load_split(builder: GrooveMIDI | MidiFolder, split: str) -> datasets.Dataset
         source = builder.config.data_dir or builder.dataset_name
         raise ValueError(f"{source}: found no window for the {split} split")
     windows = builder.as_dataset(split)
-    return windows.with_format("numpy", columns=["piano_roll", "timing"])
+    return windows.with_format("numpy", columns=["piano_roll", "timing", "bpm"])
 
 
 # --- Training -------------------------------------------------------------------------------------
@@ -323,7 +388,7 @@ def load_split(builder: GrooveMIDI | MidiFolder, split: str) -> datasets.Dataset
 
 def train(
     accelerator: Accelerator,
-    training: TrainingArguments,
+    arguments: Arguments,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     train_loader: DataLoader,
@@ -331,6 +396,7 @@ def train(
     progress: Progress,
 ) -> None:
     """Trains from where `progress` stands to the last step."""
+    training = arguments.training
     interruption = Interruption(accelerator)
     bar = tqdm(
         total=training.max_steps,
@@ -346,7 +412,7 @@ def train(
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(training, progress.step)
-        output = model(**batch, step=progress.step)
+        output = model(*augment(batch, arguments.data), step=progress.step)
         accelerator.backward(output.loss)
         accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
         optimizer.step()
@@ -386,6 +452,18 @@ def endless_batches(loader: DataLoader, step: int) -> Iterator[dict[str, torch.T
         epoch, skip = epoch + 1, 0
 
 
+def augment(
+    batch: dict[str, torch.Tensor], data: DataArguments
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The drums of a batch, played differently where augmentation is asked for."""
+    piano_roll, timing = batch["piano_roll"], batch["timing"]
+    if data.hit_dropout > 0:
+        piano_roll, timing = drop_notes(piano_roll, timing, data.hit_dropout)
+    if data.velocity_scaling > 0:
+        piano_roll = scale_velocities(piano_roll, data.velocity_scaling)
+    return piano_roll, timing
+
+
 def learning_rate(training: TrainingArguments, step: int) -> float:
     """Exponential decay towards the minimum, as the original has it."""
     decayed = (training.learning_rate - training.min_learning_rate) * (
@@ -404,6 +482,7 @@ def log_step(
     scalars = {
         "train/loss": output.loss.item(),
         "train/reconstruction_loss": output.reconstruction_loss.mean().item(),
+        **{f"train/{name}": value.mean().item() for name, value in loss_terms(output).items()},
         "train/kl_bits": output.kl_divergence.mean().item() / math.log(2),
         "train/sequences_per_second": sequences_per_second,
     }
@@ -412,6 +491,12 @@ def log_step(
         f"loss {scalars['train/loss']:.1f}, KL {scalars['train/kl_bits']:.1f} bits, "
         f"{sequences_per_second:.0f} sequences/s"
     )
+
+
+def loss_terms(output: Any) -> dict[str, torch.Tensor]:
+    """Those of the losses, (batch,), that the model's output has."""
+    terms = {name: output[name] for name in LOSS_TERMS if name in output}
+    return terms if len(terms) > 1 else {}
 
 
 class Interruption:
@@ -478,44 +563,73 @@ def evaluate(
     """Means over all sequences of `loader`, with latents and draws from `seed`.
 
     Returns:
-        loss (what training minimises, fully annealed), elbo and reconstruction_loss in nats per
-        sequence, kl_bits in bits per sequence, and the shares of steps whose pattern is right when
-        the decoder sees the true past (pattern_accuracy_teacher_forced) and when it sees its own
-        draws at temperature 1 (pattern_accuracy_sampled).
+        loss (what training minimises, fully annealed), elbo, reconstruction_loss and its terms in
+        nats per sequence, kl_bits in bits per sequence; when the decoder sees the true past
+        (teacher_forced, where it does what is most likely) and when it sees its own draws at
+        temperature 1 (sampled), pattern_accuracy, the share of steps whose pattern is right, and,
+        on hits that are in both, the mean absolute errors velocity_mae in MIDI units and
+        timing_mae_ms in milliseconds at the tempo of the recording.
     """
     model = accelerator.unwrap_model(model)
     model.eval()
     generator = torch.Generator().manual_seed(seed + accelerator.process_index)
-    rows = []
+    rows, steps_per_bar = [], model.config.steps_per_bar
     for batch in loader:
-        posterior = model.encode(**batch)
+        piano_roll, timing = batch["piano_roll"], batch["timing"]
+        posterior = model.encode(piano_roll, timing)
         noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
         latents = posterior.mean + posterior.std * noise
-        output = model(**batch, latents=latents)
-        drawn = model.decode(latents, temperature=1.0, generator=generator).piano_roll
-        patterns = to_patterns(to_hits(batch["piano_roll"]))
-        row = torch.stack(
-            [
-                output.reconstruction_loss,
-                output.kl_divergence,
-                (output.logits.argmax(-1) == patterns).float().mean(-1),
-                (to_patterns(to_hits(drawn)) == patterns).float().mean(-1),
-            ],
-            1,
-        )
-        rows.append(accelerator.gather_for_metrics(row))
+        score = piano_roll if model.config.hits_as_controls else None
+        output = model(piano_roll, timing, latents=latents)
+        teacher_forced = model.most_likely(output.logits, score)
+        sampled = model.decode(latents, 1.0, generator, score)
+        columns = {
+            "reconstruction_loss": output.reconstruction_loss,
+            **loss_terms(output),
+            "kl": output.kl_divergence,
+            "costly_kl": (output.kl_divergence - model.config.free_bits * math.log(2)).relu(),
+            **compare(teacher_forced, batch, steps_per_bar, "teacher_forced"),
+            **compare(sampled, batch, steps_per_bar, "sampled"),
+        }
+        rows.append(accelerator.gather_for_metrics(torch.stack(list(columns.values()), 1)))
     model.train()
-    rows = torch.cat(rows)
-    reconstruction, kl, teacher_forced, sampled = rows.double().mean(0).tolist()
-    costly_kl = (rows[:, 1] - model.config.free_bits * math.log(2)).relu().mean().item()
+    means = dict(zip(columns, torch.cat(rows).double().mean(0).tolist(), strict=True))
+    return summarize(means, model.config)
+
+
+def compare(
+    drums: Any, batch: dict[str, torch.Tensor], steps_per_bar: int, way: str
+) -> dict[str, torch.Tensor]:
+    """How drums of the model differ from those that they are to be: each number (batch,)."""
+    truth = batch["piano_roll"]
+    right = to_patterns(to_hits(drums.piano_roll)) == to_patterns(to_hits(truth))
+    common = (drums.piano_roll > 0) & (truth > 0)
+    step_ms = 60_000 * QUARTERS_PER_BAR / (batch["bpm"] * steps_per_bar)
+    velocity_errors = (drums.piano_roll.float() - truth.float()).abs() * common
+    timing_errors = (drums.timing - batch["timing"]).abs() * common
     return {
-        "loss": reconstruction + model.config.max_beta * costly_kl,
-        "elbo": -(reconstruction + kl),
-        "reconstruction_loss": reconstruction,
-        "kl_bits": kl / math.log(2),
-        "pattern_accuracy_teacher_forced": teacher_forced,
-        "pattern_accuracy_sampled": sampled,
+        f"pattern_accuracy_{way}": right.float().mean(-1),
+        f"common_hits_{way}": common.float().sum((1, 2)),
+        f"velocity_error_{way}": velocity_errors.sum((1, 2)),
+        f"timing_error_ms_{way}": timing_errors.sum((1, 2)) * step_ms,
     }
+
+
+def summarize(means: dict[str, float], config: MusicVAEConfig) -> dict[str, float]:
+    """The metrics of `evaluate` from the means of what it gathered."""
+    metrics = {
+        "loss": means["reconstruction_loss"] + config.max_beta * means["costly_kl"],
+        "elbo": -(means["reconstruction_loss"] + means["kl"]),
+        **{name: value for name, value in means.items() if name.endswith("_loss")},
+        "kl_bits": means["kl"] / math.log(2),
+    }
+    for way in ("teacher_forced", "sampled"):
+        metrics[f"pattern_accuracy_{way}"] = means[f"pattern_accuracy_{way}"]
+        hits = means[f"common_hits_{way}"]
+        if hits and config.models_expression:
+            metrics[f"velocity_mae_{way}"] = means[f"velocity_error_{way}"] / hits
+            metrics[f"timing_mae_ms_{way}"] = means[f"timing_error_ms_{way}"] / hits
+    return metrics
 
 
 # --- Checkpoints ----------------------------------------------------------------------------------
@@ -601,17 +715,19 @@ def export(
     config: MusicVAEConfig,
     processor: MusicVAEProcessor,
     progress: Progress,
-    windows: int,
+    train_windows: datasets.Dataset,
+    eval_windows: datasets.Dataset,
 ) -> None:
     """Writes the best model with processor, card, new MIDI files and their picture."""
     output_dir = Path(arguments.training.output_dir)
     model = best_model(output_dir, config, progress)
+    model.fit_attribute_vectors(batches_of(train_windows))
     with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
         folder = Path(temporary)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
-        write_samples(model, processor, folder, arguments.training)
-        write_model_card(arguments, model, progress, windows, folder)
+        write_samples(model, processor, eval_windows, folder, arguments.training)
+        write_model_card(arguments, model, progress, len(train_windows), folder)
         move_into(folder, output_dir)
     print(f"Model      {output_dir} (best of step {progress.best_step})")
     print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
@@ -624,11 +740,30 @@ def best_model(output_dir: Path, config: MusicVAEConfig, progress: Progress) -> 
     return model.eval()
 
 
+def batches_of(windows: datasets.Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Piano rolls and timings of `ATTRIBUTE_WINDOWS` windows, spread evenly over all."""
+    step = -(-len(windows) // ATTRIBUTE_WINDOWS)
+    for batch in windows.select(range(0, len(windows), step)).iter(64):
+        yield (
+            torch.from_numpy(batch["piano_roll"].astype(np.uint8)),
+            torch.from_numpy(batch["timing"]),
+        )
+
+
 def write_samples(
-    model: MusicVAEModel, processor: MusicVAEProcessor, folder: Path, training: TrainingArguments
+    model: MusicVAEModel,
+    processor: MusicVAEProcessor,
+    eval_windows: datasets.Dataset,
+    folder: Path,
+    training: TrainingArguments,
 ) -> None:
+    """New drums; of a model that is told the hits, for those of some validation windows."""
     generator = torch.Generator().manual_seed(training.seed)
-    drums = model.sample(training.num_samples, generator=generator)
+    score = None
+    if model.config.hits_as_controls:
+        index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
+        score = collate([eval_windows[int(i)] for i in index])["piano_roll"]
+    drums = model.sample(training.num_samples, generator=generator, score=score)
     samples = Path(folder, "samples")
     samples.mkdir()
     for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):
@@ -655,6 +790,8 @@ def write_model_card(
         card_data,
         template_path=str(Path(__file__).with_name("model_card.md")),
         model=model.config,
+        verb=VERBS.get(model.config.input_transform),
+        added_drums=", ".join(DRUM_NAMES[drum] for drum in model.config.removed_drums),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         data=arguments.data.data,
         hop_bars=arguments.data.hop_bars,

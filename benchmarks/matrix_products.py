@@ -1,4 +1,4 @@
-"""The matrix products that a training step of a MusicVAE cannot do without, from its sizes."""
+"""The matrix products that a training step of a MusicVAE of hits cannot do without."""
 
 from typing import NamedTuple
 

@@ -19,29 +19,7 @@ def to_patterns(hits: torch.Tensor) -> torch.Tensor:
     return (hits.long() << torch.arange(hits.shape[-1], device=hits.device)).sum(-1)
 
 
-def to_piano_roll(patterns: torch.Tensor, num_drums: int) -> torch.Tensor:
-    """patterns int64 (batch, steps) -> piano_roll uint8 (batch, drums, steps)."""
+def from_patterns(patterns: torch.Tensor, num_drums: int) -> torch.Tensor:
+    """patterns int64 (...) -> hits bool (..., drums): the inverse of `to_patterns`."""
     drums = torch.arange(num_drums, device=patterns.device)
-    hits = (patterns[:, None, :] >> drums[:, None]) & 1
-    return (hits * DEFAULT_VELOCITY).to(torch.uint8)
-
-
-def sample_patterns(
-    logits: torch.Tensor, temperature: float, uniform: torch.Tensor
-) -> torch.Tensor:
-    """One pattern from each row of logits, by inverting the cumulative distribution.
-
-    Args:
-        logits: float32 (batch, patterns).
-        temperature: logits are divided by it; 0 takes the most likely pattern.
-        uniform: float32 (batch,), in [0, 1): what decides each draw.
-
-    Returns:
-        int64 (batch,).
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = torch.softmax(logits / temperature, -1).cumsum_(-1)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return drawn.clamp_(max=logits.shape[-1] - 1)
+    return (patterns[..., None] >> drums) & 1 == 1

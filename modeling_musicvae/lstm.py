@@ -186,56 +186,42 @@ class LSTMStepper:
 
 
 class DecoderLSTM(UnrolledLSTM):
-    """An LSTM that reads the previous pattern, one-hot, beside a context that never changes.
+    """An LSTM that reads something at each step beside a context that never changes.
 
-    It is an LSTM over [one_hot(previous), context], and on a GPU it runs as one. On a CPU the same
-    numbers come sooner: a one-hot product is a row of the weight, and the context's product is
-    taken once for all steps.
+    It is an LSTM over [inputs, context], and on a GPU it runs as one. On a CPU the same numbers
+    come sooner from input gates: the context's product is taken once for all steps, and whoever
+    knows what the inputs are may know a shorter way to theirs.
     """
 
-    def __init__(self, num_patterns: int, context_size: int, hidden_size: int, num_layers: int):
-        super().__init__(num_patterns + context_size, hidden_size, num_layers)
-        self.num_patterns = num_patterns
+    def __init__(self, read_size: int, context_size: int, hidden_size: int, num_layers: int):
+        super().__init__(read_size + context_size, hidden_size, num_layers)
+        self.read_size = read_size
 
     def forward(
         self,
-        previous: torch.Tensor,
+        inputs: torch.Tensor,
         context: torch.Tensor,
         state: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        """All steps at once, the patterns being known.
+        """All steps at once.
 
         Args:
-            previous: int64 (steps, batch), the pattern before each step; `num_patterns` is none.
+            inputs: (steps, batch, read_size).
             context: (batch, context_size).
             state: initial hidden and cell state, each (layers, batch, hidden_size).
 
         Returns:
             (steps, batch, hidden_size), the top layer's outputs.
         """
-        if previous.is_cuda:
-            return self.forward_one_hot(previous, context, state)
-        gates = F.embedding(previous, self.pattern_gates()) + self.context_gates(context)
-        return self.unroll(gates, state)
+        context = context.expand(len(inputs), -1, -1)
+        return super().forward(torch.cat([inputs.to(context.dtype), context], -1), state)
 
-    def forward_one_hot(
-        self,
-        previous: torch.Tensor,
-        context: torch.Tensor,
-        state: tuple[torch.Tensor, torch.Tensor],
-    ) -> torch.Tensor:
-        """The definition of `forward`: an LSTM over one-hot patterns beside the context."""
-        one_hot = F.one_hot(previous, self.num_patterns + 1)[..., : self.num_patterns]
-        context = context.expand(len(previous), -1, -1)
-        return super().forward(torch.cat([one_hot.to(context.dtype), context], -1), state)
-
-    def pattern_gates(self) -> torch.Tensor:
-        """(num_patterns + 1, 4 * hidden_size): what each previous pattern adds to the gates."""
-        one_hot_gates = self.weight_ih_l0[:, : self.num_patterns].T
-        return torch.cat([one_hot_gates, one_hot_gates.new_zeros(1, one_hot_gates.shape[1])])
+    def read_kernel(self) -> torch.Tensor:
+        """(read_size + 1, 4 * hidden_size): what each input adds to the gates, and nothing adds."""
+        return F.pad(self.weight_ih_l0[:, : self.read_size].T, (0, 0, 0, 1))
 
     def context_gates(self, context: torch.Tensor) -> torch.Tensor:
         """(..., context_size) -> (..., 4 * hidden_size): what the context adds, and the bias."""
         return F.linear(
-            context, self.weight_ih_l0[:, self.num_patterns :], self.bias_ih_l0 + self.bias_hh_l0
+            context, self.weight_ih_l0[:, self.read_size :], self.bias_ih_l0 + self.bias_hh_l0
         )

@@ -5,6 +5,7 @@ Structure in Music, 2018 (arXiv 1803.05428).
 """
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,20 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_musicvae import MusicVAEConfig
-from .drum_patterns import sample_patterns, to_hits, to_patterns, to_piano_roll
-from .latent_space import spherical_interpolation
+from .drum_attributes import ATTRIBUTES, measure_attributes
+from .drum_patterns import to_hits
+from .drum_transforms import apply_input_transform, drop_notes
+from .latent_space import attribute_vectors, spherical_interpolation
 from .lstm import DecoderLSTM, LSTMStepper, UnrolledLSTM
+from .output_heads import OUTPUT_HEADS, KnownDrums, OutputHead
+
+# The recipe that trains a model for each input transform.
+RECIPES = {
+    "none": "recipes/groove_4bar.yaml",
+    "humanize": "recipes/humanize.yaml",
+    "tap": "recipes/tap_to_drums.yaml",
+    "remove_drums": "recipes/add_hihat.yaml",
+}
 
 
 @dataclass
@@ -27,9 +39,13 @@ class MusicVAEOutput(ModelOutput):
     Attributes:
         loss: float32 (), the negative ELBO: reconstruction loss + beta * KL divergence beyond the
             free bits, averaged over the batch, in nats per sequence.
-        reconstruction_loss: float32 (batch,), in nats per sequence, summed over steps.
+        reconstruction_loss: float32 (batch,), in nats per sequence, summed over steps: the sum of
+            the next three.
+        hits_loss, velocity_loss, timing_loss: float32 (batch,), those of them that the output
+            models.
         kl_divergence: float32 (batch,), of the posterior from the prior, in nats per sequence.
-        logits: (batch, steps, patterns), teacher-forced.
+        logits: (batch, steps, logits_size), teacher-forced but for scheduled sampling; what they
+            mean is the output head's business.
         mean: float32 (batch, latent_size), of the posterior.
         std: float32 (batch, latent_size), of the posterior.
         latents: float32 (batch, latent_size), those that were decoded.
@@ -37,6 +53,9 @@ class MusicVAEOutput(ModelOutput):
 
     loss: torch.FloatTensor | None = None
     reconstruction_loss: torch.FloatTensor | None = None
+    hits_loss: torch.FloatTensor | None = None
+    velocity_loss: torch.FloatTensor | None = None
+    timing_loss: torch.FloatTensor | None = None
     kl_divergence: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     mean: torch.FloatTensor | None = None
@@ -73,10 +92,10 @@ class MusicVAEDecoderOutput(ModelOutput):
 class MusicVAEEncoder(nn.Module):
     """A bidirectional LSTM over the steps; its last states give the posterior."""
 
-    def __init__(self, config: MusicVAEConfig):
+    def __init__(self, config: MusicVAEConfig, input_size: int):
         super().__init__()
         self.lstm = nn.LSTM(
-            config.num_drums + 1,
+            input_size,
             config.encoder_hidden_size,
             config.encoder_num_layers,
             bidirectional=True,
@@ -84,11 +103,9 @@ class MusicVAEEncoder(nn.Module):
         self.mean = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
         self.std = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
 
-    def forward(self, hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """hits bool (batch, steps, drums) -> mean and std, float32 (batch, latent_size)."""
-        silent = ~hits.any(-1, keepdim=True)
-        inputs = torch.cat([hits, silent], -1).transpose(0, 1).to(self.mean.weight.dtype)
-        _, (last_hidden, _) = self.lstm(inputs)
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size)."""
+        _, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
         features = torch.cat([last_hidden[-2], last_hidden[-1]], -1)
         return self.mean(features).float(), F.softplus(self.std(features).float())
 
@@ -125,11 +142,12 @@ class MusicVAEConductor(nn.Module):
 
 
 class MusicVAEDecoder(nn.Module):
-    """An autoregressive LSTM over the patterns of a segment, given the segment's context.
+    """An autoregressive LSTM over the frames of a segment, given the segment's context.
 
     The segments are the bars, each with its embedding, in a hierarchical model; in a flat one
     there is one segment, the whole sequence, and its context is z. The state starts anew with each
-    segment: the last pattern is all that crosses from one to the next.
+    segment: the last frame is all that crosses from one to the next. What a frame is, and how
+    likely, is the business of the output head.
     """
 
     def __init__(self, config: MusicVAEConfig):
@@ -138,51 +156,141 @@ class MusicVAEDecoder(nn.Module):
         context_size = config.conductor_hidden_size if hierarchical else config.latent_size
         size, num_layers = config.decoder_hidden_size, config.decoder_num_layers
         self.segment_steps = config.num_steps // config.num_segments
-        self.num_patterns = config.num_patterns
+        self.head = OUTPUT_HEADS[config.output](config)
+        read_size = self.head.input_size + config.hits_as_controls * config.num_drums
         self.initial_state = InitialState(context_size, size, num_layers)
-        self.lstm = DecoderLSTM(config.num_patterns, context_size, size, num_layers)
-        self.output = nn.Linear(size, config.num_patterns)
+        self.lstm = DecoderLSTM(read_size, context_size, size, num_layers)
+        self.output = nn.Linear(size, self.head.logits_size)
 
-    def forward(self, contexts: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
-        """Teacher forcing: all segments of the batch in parallel.
+    def forward(
+        self, contexts: torch.Tensor, frames: torch.Tensor, controls: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """All segments of the batch in parallel, what is read back being known.
 
         Args:
             contexts: (batch, segments, context_size).
-            patterns: int64 (batch, steps), the targets.
+            frames: (batch, steps, frame_size), what is read back: under teacher forcing, the truth.
+            controls: bool (batch, steps, drums), the hits of each step, for a model that is told.
 
         Returns:
-            logits (batch, steps, patterns).
+            logits (batch, steps, logits_size).
         """
         contexts = contexts.flatten(0, 1)
-        previous = F.pad(patterns[:, :-1], (1, 0), value=self.num_patterns)
-        previous = previous.reshape(-1, self.segment_steps).T
-        outputs = self.lstm(previous, contexts, self.initial_state(contexts))
-        return self.output(outputs.transpose(0, 1)).reshape(*patterns.shape, -1)
+        first = self.head.first(len(frames), frames.device)
+        previous = torch.cat([first[:, None], frames[:, :-1]], 1)
+        previous = self._in_segments(previous)
+        controls = None if controls is None else self._in_segments(controls)
+        state = self.initial_state(contexts)
+        if contexts.is_cuda:
+            inputs = self.head.inputs(previous)
+            if controls is not None:
+                inputs = torch.cat([inputs, controls], -1)
+            outputs = self.lstm(inputs, contexts, state)
+        else:
+            gates = self._input_gates(self.lstm.read_kernel(), previous, controls)
+            outputs = self.lstm.unroll(gates + self.lstm.context_gates(contexts), state)
+        return self.output(outputs.transpose(0, 1)).reshape(*frames.shape[:2], -1)
 
+    @torch.no_grad()
     def sample(
-        self, contexts: torch.Tensor, temperature: float, uniform: torch.Tensor
+        self,
+        contexts: torch.Tensor,
+        temperature: float,
+        uniform: torch.Tensor,
+        controls: torch.Tensor | None = None,
+        known: KnownDrums | None = None,
     ) -> torch.Tensor:
-        """Draws patterns step by step, without autograd.
+        """Draws frames step by step.
 
         Args:
             contexts: (batch, segments, context_size).
-            temperature: see `sample_patterns`.
-            uniform: float32 (steps, batch), in [0, 1): what decides each draw.
+            temperature: see `OutputHead.sample`.
+            uniform: float32 (steps, batch, num_draws), in [0, 1): what decides each draw.
+            controls: see `forward`.
+            known: what is given instead of drawn, with frames (batch, steps, frame_size).
 
         Returns:
-            int64 (batch, steps).
+            (batch, steps, frame_size).
         """
-        pattern_gates, stepper = self.lstm.pattern_gates(), LSTMStepper(self.lstm, len(contexts))
-        previous = contexts.new_full((len(contexts),), self.num_patterns, dtype=torch.long)
-        patterns = []
+
+        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
+            given = None if known is None else known.at(step)
+            return self.head.sample(logits, temperature, uniform[step], given)
+
+        return self._run(contexts, draw, controls)
+
+    @torch.no_grad()
+    def mix(
+        self,
+        contexts: torch.Tensor,
+        frames: torch.Tensor,
+        probability: float,
+        method: str,
+        controls: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Scheduled sampling: what is read back, the truth or with a probability a draw.
+
+        Draws are constants: no gradient flows through them. So a teacher-forced pass over the
+        mixture gives the loss and the gradients that running step by step would give.
+
+        Args:
+            contexts: (batch, segments, context_size).
+            frames: (batch, steps, frame_size), the truth.
+            probability: of a draw, for each step of each sequence.
+            method: "exact" draws step by step, each time from what was read back until then;
+                "parallel" draws all steps from a teacher-forced pass.
+            controls: see `forward`.
+
+        Returns:
+            (batch, steps, frame_size).
+        """
+        batch_size, steps = frames.shape[:2]
+        uniform = torch.rand(batch_size, steps, self.head.num_draws, device=frames.device)
+        drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
+        if method == "parallel":
+            logits = self.forward(contexts, frames, controls).float()
+            draws = self.head.sample(logits.flatten(0, 1), 1.0, uniform.flatten(0, 1))
+            return draws.view_as(frames).where(drawn, frames)
+
+        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
+            draws = self.head.sample(logits, 1.0, uniform[:, step])
+            return draws.where(drawn[:, step], frames[:, step])
+
+        with torch.autocast(contexts.device.type, enabled=False):
+            return self._run(contexts.to(self.output.weight.dtype), draw, controls)
+
+    def _run(
+        self,
+        contexts: torch.Tensor,
+        draw: Callable[[int, torch.Tensor], torch.Tensor],
+        controls: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Runs step by step and reads back what `draw` makes of the logits of each step."""
+        kernel, stepper = self.lstm.read_kernel(), LSTMStepper(self.lstm, len(contexts))
+        previous, frames = self.head.first(len(contexts), contexts.device), []
         for context in contexts.unbind(1):
             stepper.start(self.initial_state(context))
             context_gates = self.lstm.context_gates(context)
             for _ in range(self.segment_steps):
-                logits = self.output(stepper.step(pattern_gates[previous] + context_gates))
-                previous = sample_patterns(logits.float(), temperature, uniform[len(patterns)])
-                patterns.append(previous)
-        return torch.stack(patterns, 1)
+                step = len(frames)
+                control = None if controls is None else controls[:, step]
+                gates = self._input_gates(kernel, previous, control)
+                logits = self.output(stepper.step(gates + context_gates))
+                previous = draw(step, logits.float())
+                frames.append(previous)
+        return torch.stack(frames, 1)
+
+    def _input_gates(
+        self, kernel: torch.Tensor, previous: torch.Tensor, controls: torch.Tensor | None
+    ) -> torch.Tensor:
+        gates = self.head.input_gates(previous, kernel)
+        if controls is not None:
+            gates = gates + controls.to(kernel.dtype) @ kernel[self.head.input_size : -1]
+        return gates
+
+    def _in_segments(self, steps: torch.Tensor) -> torch.Tensor:
+        """(batch, steps, size) -> (segment_steps, batch * segments, size)."""
+        return steps.reshape(-1, self.segment_steps, steps.shape[-1]).transpose(0, 1)
 
 
 class MusicVAEPreTrainedModel(PreTrainedModel):
@@ -202,6 +310,13 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Embedding):
+            init.zeros_(module.weight)
+        elif hasattr(module, "w_enc"):
+            init.xavier_uniform_(module.w_enc)
+            init.xavier_uniform_(module.w_dec)
+        elif hasattr(module, "attribute_vectors"):
+            init.zeros_(module.attribute_vectors)
         elif isinstance(module, nn.LSTM):
             size, num_directions = module.hidden_size, 1 + module.bidirectional
             for index, (weight_ih, weight_hh, bias_ih, _) in enumerate(module.all_weights):
@@ -211,7 +326,7 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
                 forget_gate = torch.arange(4 * size, device=bias_ih.device) // size == 1
                 init.copy_(bias_ih, forget_gate.to(bias_ih.dtype))
                 if index < num_directions:
-                    num_binary = getattr(module, "num_patterns", module.input_size)
+                    num_binary = getattr(module, "read_size", module.input_size)
                     binary = torch.randn_like(weight_ih[:, :num_binary])
                     init.copy_(weight_ih, torch.cat([binary, weight_ih[:, num_binary:]], 1))
 
@@ -219,17 +334,25 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
 class MusicVAEModel(MusicVAEPreTrainedModel):
     """A variational autoencoder over windows of drums.
 
-    `piano_roll` and `timing` are as `MusicVAEProcessor` makes them; this model reads and makes
-    hits alone, so it ignores `timing`, and its drums come out on the grid and equally loud.
+    `piano_roll` uint8 (batch, drums, steps), MIDI velocities, and `timing` float32 of the same
+    shape, microtiming in steps in [-0.5, 0.5), are as `MusicVAEProcessor` makes them; without a
+    `timing` the drums lie on the grid. Drums are always given as they were played: a model that
+    was trained to humanize, say, takes velocity and timing away by itself before it reads them.
     """
 
     def __init__(self, config: MusicVAEConfig):
         super().__init__(config)
-        self.encoder = MusicVAEEncoder(config)
+        self.decoder = MusicVAEDecoder(config)
+        self.encoder = MusicVAEEncoder(config, self.head.encoder_input_size)
         if config.decoder == "hierarchical":
             self.conductor = MusicVAEConductor(config)
-        self.decoder = MusicVAEDecoder(config)
+        unknown = torch.zeros(len(ATTRIBUTES), config.latent_size)
+        self.register_buffer("attribute_vectors", unknown)  # so that it is saved with the weights
         self.post_init()
+
+    @property
+    def head(self) -> OutputHead:
+        return self.decoder.head
 
     @can_return_tuple
     def forward(
@@ -239,37 +362,46 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         latents: torch.Tensor | None = None,
         step: int | None = None,
     ) -> MusicVAEOutput:
-        """Encodes, draws latents, and scores the drums under the teacher-forced decoder.
+        """Encodes, draws latents, and scores the drums under the decoder.
 
         Args:
             piano_roll: uint8 (batch, drums, steps).
             timing: float32 (batch, drums, steps).
             latents: (batch, latent_size), decoded instead of a draw from the posterior.
-            step: training step, which anneals beta; fully annealed if not given.
+            step: training step, which anneals beta and, in training mode, schedules sampling; if
+                not given, beta is fully annealed, and the decoder teacher-forced.
 
         Raises:
-            ValueError: `piano_roll` has the wrong shape or dtype, or `latents` the wrong shape.
+            ValueError: an argument has the wrong shape or dtype.
         """
-        hits = self._hits(piano_roll)
-        mean, std = self.encoder(hits)
+        piano_roll, timing = self._checked(piano_roll, timing)
+        mean, std = self._posterior(piano_roll, timing)
         if latents is None:
             latents = mean + std * torch.randn_like(std)
         elif latents.shape != mean.shape:
             raise ValueError(
                 f"latents: found shape {tuple(latents.shape)}, expected {tuple(mean.shape)}"
             )
-        patterns = to_patterns(hits)
-        logits = self.decoder(self._contexts(latents), patterns)
-        step_losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), patterns.flatten(), reduction="none"
+        frames, controls = self.head.to_frames(piano_roll, timing), self._controls(piano_roll)
+        contexts, read_back = self._contexts(latents), frames
+        probability = self._sampling_probability(step) if self.training else 0.0
+        if probability > 0:
+            read_back = self.decoder.mix(
+                contexts, frames, probability, self.config.sampling_method, controls
+            )
+        logits = self.decoder(contexts, read_back, controls)
+        losses = dict(
+            zip(self.head.terms, -self.head.log_likelihood(logits, frames).sum(1).T, strict=True)
         )
-        reconstruction_loss = step_losses.view_as(patterns).sum(-1)
+        if controls is not None:
+            del losses["hits"]  # which are given
+        reconstruction_loss = sum(losses.values())
         kl_divergence = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(-1)
         costly_kl = F.relu(kl_divergence - self.config.free_bits * math.log(2))
-        loss = reconstruction_loss.mean() + self._beta(step) * costly_kl.mean()
         return MusicVAEOutput(
-            loss=loss,
+            loss=reconstruction_loss.mean() + self._beta(step) * costly_kl.mean(),
             reconstruction_loss=reconstruction_loss,
+            **{f"{term}_loss": loss for term, loss in losses.items()},
             kl_divergence=kl_divergence,
             logits=logits,
             mean=mean,
@@ -282,6 +414,18 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             return self.config.max_beta
         return self.config.max_beta * (1 - self.config.beta_rate**step)
 
+    def _sampling_probability(self, step: int | None) -> float:
+        rate = self.config.sampling_rate
+        if step is None:
+            return 0.0
+        match self.config.sampling_schedule:
+            case "constant":
+                return rate
+            case "exponential":
+                return 1 - rate**step
+            case "inverse_sigmoid":  # 1 - k / (k + exp(step / k)), which would overflow
+                return 1 / (1 + rate * math.exp(-step / rate))
+
     @can_return_tuple
     def encode(
         self, piano_roll: torch.Tensor, timing: torch.Tensor | None = None
@@ -293,40 +437,80 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             timing: float32 (batch, drums, steps).
 
         Raises:
-            ValueError: `piano_roll` has the wrong shape or dtype.
+            ValueError: an argument has the wrong shape or dtype.
         """
-        mean, std = self.encoder(self._hits(piano_roll))
+        mean, std = self._posterior(*self._checked(piano_roll, timing))
         return MusicVAEEncoderOutput(mean=mean, std=std)
 
     @can_return_tuple
-    @torch.no_grad()
     def decode(
         self,
         latents: torch.Tensor,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        score: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums drawn from the decoder, step by step.
 
         Args:
             latents: (batch, latent_size).
-            temperature: of the draws; 0 takes the most likely pattern at each step.
+            temperature: of the draws; 0 takes what is most likely at each step.
             generator: source of the draws. The same seed gives the same drums.
+            score: uint8 (batch, drums, steps), a piano roll whose hits come out exactly, so that
+                only their velocity and timing are drawn. A model that was trained with
+                `hits_as_controls` needs one.
 
         Raises:
-            ValueError: `latents` has the wrong shape, or `temperature` is negative.
+            ValueError: an argument has the wrong shape or dtype, `temperature` is negative, or a
+                `score` is missing.
         """
-        if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
+        known = None if score is None else self._score(score)
+        if score is None and self.config.hits_as_controls:
+            raise ValueError(
+                "score: found none, expected the hits that this model, trained with "
+                "hits_as_controls, is to play"
+            )
+        return self._decode(latents, temperature, generator, known, score)
+
+    @torch.no_grad()
+    def _decode(
+        self,
+        latents: torch.Tensor,
+        temperature: float,
+        generator: torch.Generator | None,
+        known: KnownDrums | None = None,
+        score: torch.Tensor | None = None,
+    ) -> MusicVAEDecoderOutput:
+        batch_size = len(latents) if known is None else len(known.frames)
+        if latents.ndim != 2 or latents.shape != (batch_size, self.config.latent_size):
+            expected = "batch" if known is None else batch_size
             raise ValueError(
                 f"latents: found shape {tuple(latents.shape)}, expected "
-                f"(batch, {self.config.latent_size})"
+                f"({expected}, {self.config.latent_size})"
             )
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: found {temperature}, expected 0 or more")
-        uniform = _draw(torch.rand, (self.config.num_steps, len(latents)), generator, self.device)
-        patterns = self.decoder.sample(self._contexts(latents), temperature, uniform)
-        piano_roll = to_piano_roll(patterns, self.config.num_drums)
-        timing = torch.zeros_like(piano_roll, dtype=torch.float32)
+        shape = (self.config.num_steps, batch_size, self.head.num_draws)
+        uniform = _draw(torch.rand, shape, generator, self.device)
+        controls = None if score is None else self._controls(score)
+        contexts = self._contexts(latents)
+        frames = self.decoder.sample(contexts, temperature, uniform, controls, known)
+        piano_roll, timing = self.head.to_drums(frames)
+        return MusicVAEDecoderOutput(piano_roll=piano_roll, timing=timing)
+
+    @torch.no_grad()
+    def most_likely(
+        self, logits: torch.Tensor, score: torch.Tensor | None = None
+    ) -> MusicVAEDecoderOutput:
+        """The most likely drums at each step, by the logits (batch, steps, logits_size) of
+        `forward`; see `decode` for `score`."""
+        rows = logits.float().flatten(0, 1)
+        known = None if score is None else self._score(score)
+        if known is not None:
+            known = known._replace(frames=known.frames.flatten(0, 1))
+        uniform = rows.new_zeros(len(rows), self.head.num_draws)
+        frames = self.head.sample(rows, 0, uniform, known).unflatten(0, logits.shape[:2])
+        piano_roll, timing = self.head.to_drums(frames)
         return MusicVAEDecoderOutput(piano_roll=piano_roll, timing=timing)
 
     def sample(
@@ -334,13 +518,14 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         num_samples: int,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        score: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
         """New drums: latents from the prior, decoded; see `decode`."""
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected at least 1")
         shape = (num_samples, self.config.latent_size)
         latents = _draw(torch.randn, shape, generator, self.device)
-        return self.decode(latents, temperature, generator)
+        return self.decode(latents, temperature, generator, score)
 
     @torch.no_grad()
     def reconstruct(
@@ -351,8 +536,81 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         generator: torch.Generator | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums decoded from the posterior mean of others; see `encode` and `decode`."""
-        mean, _ = self.encoder(self._hits(piano_roll))
-        return self.decode(mean, temperature, generator)
+        self._check_input_transform("reconstruct", "none")
+        return self.decode(self.encode(piano_roll, timing).mean, temperature, generator)
+
+    @torch.no_grad()
+    def humanize(
+        self,
+        piano_roll: torch.Tensor,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> MusicVAEDecoderOutput:
+        """The hits of a piano roll, exactly, with the velocity and timing of a drummer.
+
+        The velocities of `piano_roll` are not read; see `decode`.
+        """
+        self._check_input_transform("humanize", "humanize")
+        mean = self.encode(piano_roll).mean
+        return self.decode(mean, temperature, generator, score=piano_roll)
+
+    @torch.no_grad()
+    def tap_to_drums(
+        self,
+        piano_roll: torch.Tensor,
+        timing: torch.Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> MusicVAEDecoderOutput:
+        """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`."""
+        self._check_input_transform("tap_to_drums", "tap", "tap_fixed_velocity")
+        return self.decode(self.encode(piano_roll, timing).mean, temperature, generator)
+
+    @torch.no_grad()
+    def add_drums(
+        self,
+        piano_roll: torch.Tensor,
+        timing: torch.Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> MusicVAEDecoderOutput:
+        """The drums that this model adds, `config.removed_drums`, played along with all others.
+
+        Every other drum comes out exactly as it is given, and what is given of the added drums is
+        not read; see `decode`.
+        """
+        self._check_input_transform("add_drums", "remove_drums")
+        piano_roll, timing = self._checked(piano_roll, timing)
+        kept = torch.ones(self.config.num_drums, dtype=torch.bool, device=piano_roll.device)
+        kept[list(self.config.removed_drums)] = False
+        mean, _ = self._posterior(piano_roll, timing)
+        known = KnownDrums(self.head.to_frames(piano_roll, timing), kept, expression=True)
+        added = self._decode(mean, temperature, generator, known)
+        return MusicVAEDecoderOutput(
+            piano_roll=piano_roll.where(kept[:, None], added.piano_roll),
+            timing=timing.where(kept[:, None], added.timing),
+        )
+
+    @torch.no_grad()
+    def transfer_groove(
+        self,
+        score: torch.Tensor,
+        piano_roll: torch.Tensor,
+        timing: torch.Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> MusicVAEDecoderOutput:
+        """The hits of `score`, exactly, with the feel of other drums; see `decode`.
+
+        Args:
+            score: uint8 (batch, drums, steps); its velocities are not read.
+            piano_roll, timing: drums as many as scores, or one for all of them.
+        """
+        self._check_input_transform("transfer_groove", "none")
+        mean = self.encode(piano_roll, timing).mean
+        if len(mean) == 1:
+            mean = mean.expand(len(score), -1)
+        return self.decode(mean, temperature, generator, score)
 
     @torch.no_grad()
     def interpolate(
@@ -362,18 +620,74 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         num_steps: int,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        start_timing: torch.Tensor | None = None,
+        end_timing: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums along the great arc between the posterior means of two others; see `decode`.
 
         Args:
             start, end: piano rolls, uint8 (drums, steps).
             num_steps: drums to make, the reconstructions of both ends included.
+            start_timing, end_timing: float32 (drums, steps).
         """
-        self._check_piano_roll("start", start, ndim=2)
-        self._check_piano_roll("end", end, ndim=2)
-        means, _ = self.encoder(to_hits(torch.stack([start, end])))
-        latents = spherical_interpolation(*means, num_steps)
-        return self.decode(latents, temperature, generator)
+        ends = []
+        for name, roll, timing in (("start", start, start_timing), ("end", end, end_timing)):
+            batch = self._checked(roll[None], None if timing is None else timing[None], name)
+            ends.append(self._posterior(*batch)[0][0])
+        return self.decode(spherical_interpolation(*ends, num_steps), temperature, generator)
+
+    @torch.no_grad()
+    def fit_attribute_vectors(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Learns, in one pass over drums, where in latent space each of `ATTRIBUTES` grows.
+
+        The vectors are part of the model: they are saved and loaded with it.
+
+        Args:
+            batches: `piano_roll` and `timing` of each.
+        """
+        pairs = (
+            (
+                self.encode(piano_roll, timing).mean,
+                measure_attributes(piano_roll, timing, self.config.steps_per_bar),
+            )
+            for piano_roll, timing in batches
+        )
+        self.attribute_vectors.copy_(attribute_vectors(pairs))
+
+    def add_attribute(
+        self, latents: torch.Tensor, attribute: str, strength: float = 1.0
+    ) -> torch.Tensor:
+        """Latents of drums that have more of an attribute, or less.
+
+        Args:
+            latents: (batch, latent_size).
+            attribute: one of `ATTRIBUTES`.
+            strength: how much more, in standard deviations of the drums that the vectors were
+                learned from; negative for less.
+
+        Returns:
+            (batch, latent_size).
+
+        Raises:
+            ValueError: there is no such attribute, or no vector for it.
+        """
+        if attribute not in ATTRIBUTES:
+            raise ValueError(f"attribute: found {attribute!r}, expected one of {list(ATTRIBUTES)}")
+        vector = self.attribute_vectors[list(ATTRIBUTES).index(attribute)]
+        if not vector.any():
+            raise ValueError(
+                f"attribute: found no vector for {attribute!r}, expected one learned by "
+                "fit_attribute_vectors from drums that differ in it"
+            )
+        return latents + strength * vector
+
+    def _posterior(
+        self, piano_roll: torch.Tensor, timing: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.training and self.config.note_dropout > 0:
+            piano_roll, timing = drop_notes(piano_roll, timing, self.config.note_dropout)
+        inputs = apply_input_transform(self.config, piano_roll, timing)
+        return self.encoder(self.head.encoder_inputs(*inputs))
 
     def _contexts(self, latents: torch.Tensor) -> torch.Tensor:
         latents = latents.to(self.dtype)
@@ -381,21 +695,44 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             return self.conductor(latents)
         return latents[:, None]
 
-    def _hits(self, piano_roll: torch.Tensor) -> torch.Tensor:
-        self._check_piano_roll("piano_roll", piano_roll, ndim=3)
-        return to_hits(piano_roll)
+    def _score(self, score: torch.Tensor) -> KnownDrums:
+        """All hits of a piano roll, without velocity and timing."""
+        score, on_grid = self._checked(score, None, "score")
+        every_drum = torch.ones(self.config.num_drums, dtype=torch.bool, device=score.device)
+        return KnownDrums(self.head.to_frames(score, on_grid), every_drum, expression=False)
 
-    def _check_piano_roll(self, name: str, piano_roll: torch.Tensor, ndim: int):
-        expected = (self.config.num_drums, self.config.num_steps)
+    def _controls(self, piano_roll: torch.Tensor) -> torch.Tensor | None:
+        return to_hits(piano_roll) if self.config.hits_as_controls else None
+
+    def _checked(
+        self, piano_roll: torch.Tensor, timing: torch.Tensor | None, name: str = "piano_roll"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Roll and timing, which is on the grid if there is none."""
+        drums_and_steps = (self.config.num_drums, self.config.num_steps)
         if (
             piano_roll.dtype != torch.uint8
-            or piano_roll.ndim != ndim
-            or piano_roll.shape[-2:] != expected
+            or piano_roll.ndim != 3
+            or piano_roll.shape[1:] != drums_and_steps
         ):
-            batch = "batch, " if ndim == 3 else ""
             raise ValueError(
                 f"{name}: found {piano_roll.dtype} {tuple(piano_roll.shape)}, expected "
-                f"torch.uint8 ({batch}{expected[0]}, {expected[1]})"
+                f"torch.uint8 (batch, {drums_and_steps[0]}, {drums_and_steps[1]})"
+            )
+        if timing is None:
+            timing = torch.zeros_like(piano_roll, dtype=torch.float32)
+        if timing.dtype != torch.float32 or timing.shape != piano_roll.shape:
+            raise ValueError(
+                f"{name}'s timing: found {timing.dtype} {tuple(timing.shape)}, expected "
+                f"torch.float32 {tuple(piano_roll.shape)}"
+            )
+        return piano_roll, timing
+
+    def _check_input_transform(self, verb: str, *expected: str) -> None:
+        if self.config.input_transform not in expected:
+            raise ValueError(
+                f"{verb}: found a model trained with input_transform "
+                f"{self.config.input_transform!r}, expected {' or '.join(map(repr, expected))}: "
+                f"{RECIPES[expected[0]]} trains one"
             )
 
 

@@ -114,6 +114,28 @@ def split_sequence(
     return rolls[sounding], timings[sounding], starts[sounding] // steps_per_bar
 
 
+def join_windows(rolls: np.ndarray, timings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Windows played one after another, as one piano roll.
+
+    Two windows know nothing of each other: where a late hit at the end of one and an early hit of
+    the same drum at the start of the next lie less than half a step apart, the louder one stays.
+
+    Args:
+        rolls: uint8 (windows, 9, steps).
+        timings: float32 (windows, 9, steps).
+
+    Returns:
+        piano_roll uint8 and timing float32, (9, windows * steps).
+    """
+    last, first = rolls[:-1, :, -1], rolls[1:, :, 0]
+    meeting = (last > 0) & (first > 0) & (1 + timings[1:, :, 0] - timings[:-1, :, -1] < 0.5)
+    rolls, timings = rolls.copy(), timings.copy()
+    for array in (rolls, timings):
+        array[:-1, :, -1][meeting & (last < first)] = 0
+        array[1:, :, 0][meeting & (last >= first)] = 0
+    return np.concatenate(rolls, axis=1), np.concatenate(timings, axis=1)
+
+
 def check_piano_roll(roll: np.ndarray, timing: np.ndarray) -> None:
     """Raises `PianoRollError` unless roll and timing are what this module defines."""
     if roll.dtype != np.uint8 or roll.ndim != 2 or roll.shape[0] != NUM_DRUMS:

@@ -27,6 +27,7 @@ from .piano_roll import (
     QUARTERS_PER_BAR,
     adjust_time,
     check_piano_roll,
+    join_windows,
     onset_ticks,
     piano_roll,
     quantize,
@@ -110,8 +111,8 @@ class MusicVAEProcessor(ProcessorMixin):
             `piano_roll` uint8 (windows, 9, steps), `timing` float32 (windows, 9, steps), and for
             each window the index of its recording, `file_index` int64 (windows,), the bar in which
             it starts, counted from 0 after `adjust_mode`, `start_bar` int64 (windows,), and its
-            tempo, `bpm` float32 (windows,). A recording shorter than a window is padded with
-            silence.
+            tempo, `bpm` float32 (windows,). Where the last window reaches beyond the recording, it
+            is padded with silence.
 
         Raises:
             MidiError: a recording cannot be used; the message names it and says why.
@@ -173,10 +174,11 @@ class MusicVAEProcessor(ProcessorMixin):
         )
 
     def _padded(self, performance: Performance) -> Performance:
-        missing = self.bars * self.steps_per_bar - performance.piano_roll.shape[1]
-        if missing <= 0:
-            return performance
-        silence = ((0, 0), (0, missing))
+        """Silence after the recording, so that every bar of it is in a window."""
+        window, hop = (bars * self.steps_per_bar for bars in (self.bars, self.hop_bars))
+        num_steps = performance.piano_roll.shape[1]
+        num_hops = max(0, -(-(num_steps - window) // hop))
+        silence = ((0, 0), (0, max(0, window + num_hops * hop - num_steps)))
         return Performance(
             np.pad(performance.piano_roll, silence),
             np.pad(performance.timing, silence),
@@ -190,13 +192,14 @@ class MusicVAEProcessor(ProcessorMixin):
         bpm: float = DEFAULT_BPM,
         lead_in_bars: int = 0,
     ) -> pretty_midi.PrettyMIDI:
-        """One piano roll as MIDI, on the drum channel, 480 ticks a quarter.
+        """Drums as MIDI, on the drum channel, 480 ticks a quarter.
 
         A note is one step long, or shorter if its drum is struck again sooner.
 
         Args:
-            piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor.
-            timing: float32 (9, steps), microtiming in steps; on the grid if not given.
+            piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor. Windows
+                (windows, 9, steps) are played one after another, see `join_windows`.
+            timing: float32 of the same shape, microtiming in steps; on the grid if not given.
             bpm: tempo in quarters a minute.
             lead_in_bars: silent bars before the music. A hit that is early on the first step needs
                 one to keep its timing: without it, it is written at 0 s.
@@ -207,6 +210,8 @@ class MusicVAEProcessor(ProcessorMixin):
         """
         roll = np.asarray(piano_roll)
         timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
+        if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
+            roll, timing = join_windows(roll, timing)
         check_piano_roll(roll, timing)
         if not MIN_BPM <= bpm <= MAX_BPM:
             raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")

@@ -29,6 +29,7 @@ def benchmark(monkeypatch):
         pytest.param(
             "benchmark_training", "--batch_size 2 --steps 1 --threads 1", 12, id="training"
         ),
+        pytest.param("benchmark_outputs", "--batch_size 2 --steps 1 --threads 1", 10, id="outputs"),
         pytest.param(
             "benchmark_data",
             "--repetitions 1 --train_steps 1",
@@ -60,6 +61,8 @@ def test_the_products_are_those_of_the_model_without_the_needless_ones(
         bars=2,
         steps_per_bar=3,
         num_drums=drums,
+        velocity_bins=0,
+        timing_bins=0,
         decoder=decoder,
         latent_size=5,
         encoder_hidden_size=size,

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from modeling_musicvae.latent_space import spherical_interpolation
+from modeling_musicvae.latent_space import attribute_vectors, average, spherical_interpolation
 
 GOLDEN = {
     "orthogonal": ([1, 0], [0, 1], [[1, 0], [math.sqrt(1 / 2)] * 2, [0, 1]]),
@@ -53,3 +55,127 @@ def test_points_between_nearly_parallel_latents_stay_between_them(angle):
 def test_fewer_than_two_points_are_refused(num_steps):
     with pytest.raises(ValueError, match=f"num_steps: found {num_steps}"):
         spherical_interpolation(torch.ones(2), torch.ones(2), num_steps)
+
+
+def test_average_of_two_is_the_middle_of_their_arc():
+    latents = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+    middle = spherical_interpolation(*latents, 3)[1]
+    torch.testing.assert_close(average(latents), middle, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "latents, expected",
+    [
+        pytest.param([[3, 4]], [3, 4], id="one"),
+        pytest.param([[1, 2]] * 5, [1, 2], id="equal"),
+        pytest.param([[1, 0, 0], [0, 2, 0], [0, 0, 3]], [2 / math.sqrt(3)] * 3, id="orthogonal"),
+        pytest.param(
+            [[1, 0], [9, 0], [0, 2], [0, 0]],
+            [6 / math.sqrt(5), 3 / math.sqrt(5)],
+            id="directions count alike, a zero none",
+        ),
+        pytest.param([[2, 0], [-2, 0]], [0, 0], id="opposite"),
+    ],
+)
+def test_average_has_the_mean_direction_and_the_mean_norm(latents, expected):
+    found = average(torch.tensor(latents).float())
+    torch.testing.assert_close(found, torch.tensor(expected).float(), atol=1e-6, rtol=1e-6)
+
+
+def test_average_of_many_keeps_the_norm_of_the_prior():
+    latents = torch.randn(50, 256, generator=torch.Generator().manual_seed(0))
+    assert average(latents).norm() == pytest.approx(latents.norm(dim=1).mean().item())
+
+
+def test_average_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="latents: found none"):
+        average(torch.empty(0, 4))
+
+
+def linear_data(num_pairs=500, latent_size=8, num_attributes=3):
+    """Correlated latents, attributes that are linear in them, and the weights."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(latent_size, latent_size, generator=generator)
+    latents = torch.randn(num_pairs, latent_size, generator=generator) @ mixing + 5
+    weights = torch.randn(latent_size, num_attributes, generator=generator)
+    return latents, latents @ weights + torch.tensor([100.0, 0, -3]), weights
+
+
+def test_a_vector_raises_its_own_attribute_by_one_standard_deviation_and_no_other():
+    latents, attributes, weights = linear_data()
+    vectors = attribute_vectors([(latents, attributes)])
+    assert vectors.dtype == torch.float32
+    assert vectors.shape == (3, 8)
+    expected = attributes.std(0, correction=0).diag()
+    torch.testing.assert_close(vectors @ weights, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_a_vector_is_the_direction_along_which_the_attribute_grows():
+    """Each attribute moves the latents along one direction of its own, amid noise."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(20_000, 1, generator=generator)
+    attributes = 10 + common + torch.tensor([0.5, 2]) * torch.randn(20_000, 2, generator=generator)
+    directions = torch.randn(2, 16, generator=generator)
+    latents = attributes @ directions + torch.randn(20_000, 16, generator=generator)
+    vectors = attribute_vectors([(latents, attributes)])
+    expected = attributes.std(0)[:, None] * directions
+    torch.testing.assert_close(vectors, expected, atol=0.1, rtol=0)
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 60))
+@settings(derandomize=True, deadline=None, max_examples=30)
+def test_one_pass_in_any_order_equals_a_regression_on_everything(random, batch_size):
+    latents, attributes, _ = linear_data(num_pairs=120)
+    attributes = attributes + torch.randn(120, 3, generator=torch.Generator().manual_seed(1))
+    standardized = (attributes - attributes.mean(0)) / attributes.std(0, correction=0)
+    design = torch.cat([standardized, torch.ones(120, 1)], 1).double()
+    direct = torch.linalg.lstsq(design, latents.double()).solution[:3].float()
+    order = torch.tensor(random.sample(range(120), 120))
+    batches = zip(
+        latents[order].split(batch_size), attributes[order].split(batch_size), strict=True
+    )
+    torch.testing.assert_close(attribute_vectors(batches), direct, atol=1e-5, rtol=1e-4)
+
+
+def test_offsets_that_dwarf_the_data_do_no_harm():
+    latents, attributes, _ = (tensor.double() for tensor in linear_data())
+    expected = attribute_vectors([(latents, attributes)])
+    found = attribute_vectors([(latents + 1e6, attributes - 1e7)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_scale_of_an_attribute_does_not_matter():
+    latents, attributes, _ = linear_data()
+    expected = attribute_vectors([(latents, attributes)])
+    scaled = attribute_vectors([(latents, attributes * torch.tensor([1e-4, 1, -1e4]))])
+    torch.testing.assert_close(scaled, expected * torch.tensor([[1], [1], [-1]]))
+
+
+def test_a_constant_attribute_has_a_zero_vector_and_leaves_the_others_alone():
+    latents, attributes, _ = linear_data()
+    expected = attribute_vectors([(latents, attributes)])
+    constant = torch.full((500, 1), 0.1)
+    vectors = attribute_vectors([(latents, torch.cat([constant, attributes], 1))])
+    assert torch.equal(vectors[0], torch.zeros(8))
+    torch.testing.assert_close(vectors[1:], expected)
+
+
+def test_attributes_that_say_the_same_share_the_vector():
+    latents, attributes, _ = linear_data()
+    only = attribute_vectors([(latents, attributes[:, :1])])
+    twice = torch.cat([attributes[:, :1], 0.3 * attributes[:, :1] + 7], 1)
+    torch.testing.assert_close(attribute_vectors([(latents, twice)]), only.expand(2, 8) / 2)
+
+
+def test_one_pair_alone_says_nothing():
+    assert torch.equal(attribute_vectors([(torch.ones(1, 4), torch.ones(1, 2))]), torch.zeros(2, 4))
+
+
+def test_latents_are_read_without_autograd():
+    latents, attributes, _ = linear_data()
+    assert not attribute_vectors([(latents.requires_grad_(), attributes)]).requires_grad
+
+
+def test_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="pairs: found none"):
+        attribute_vectors([])

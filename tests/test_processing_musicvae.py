@@ -150,9 +150,16 @@ def test_hop_and_window_length_are_counted_in_bars():
     assert np.flatnonzero(windows["piano_roll"][0, 1]).tolist() == [6, 30]
 
 
-def test_a_recording_whose_windows_are_all_silent_has_none():
+def test_the_last_window_is_padded_with_silence_so_that_no_bar_is_lost():
+    windows = MusicVAEProcessor(hop_bars=4)(take(6))
+    assert windows["start_bar"].tolist() == [0, 4]
+    assert windows["piano_roll"][1, :, :32].any()
+    assert not windows["piano_roll"][1, :, 32:].any()
+
+
+def test_a_silent_window_is_left_out():
     windows = MusicVAEProcessor(adjust_mode="none", hop_bars=4)(take(1, first_bar=5))
-    assert windows["piano_roll"].shape == windows["timing"].shape == (0, 9, 64)
+    assert windows["start_bar"].tolist() == [4]
 
 
 @pytest.mark.parametrize("pitch_map", PITCH_MAPS)
@@ -589,6 +596,14 @@ def test_what_is_no_recording_is_refused(recording, type_name):
         MusicVAEProcessor()([take(1), recording])
 
 
+def test_windows_are_decoded_into_one_recording_without_a_gap():
+    processor = MusicVAEProcessor(hop_bars=4)
+    windows = processor(take(12))
+    midi = processor.decode(windows["piano_roll"], windows["timing"])
+    for name, expected in windows.items():
+        np.testing.assert_array_equal(processor(midi)[name], expected)
+
+
 ROLL = np.zeros((9, 64), np.uint8)
 WRONG_DECODE_ARGUMENTS = {
     "float roll": (
@@ -596,10 +611,15 @@ WRONG_DECODE_ARGUMENTS = {
         PianoRollError,
         "piano_roll: found float32",
     ),
-    "a batch": (
-        {"piano_roll": ROLL[None]},
+    "no windows": (
+        {"piano_roll": ROLL[None][:0]},
         PianoRollError,
-        r"piano_roll: found uint8 \(1, 9, 64\)",
+        r"piano_roll: found uint8 \(0, 9, 64\)",
+    ),
+    "batches of windows": (
+        {"piano_roll": ROLL[None, None]},
+        PianoRollError,
+        r"piano_roll: found uint8 \(1, 1, 9, 64\)",
     ),
     "velocity 128": (
         {"piano_roll": ROLL + np.uint8(128)},
