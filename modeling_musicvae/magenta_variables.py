@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,18 @@ CONDUCTOR = "decoder/hierarchical_level_0"
 Shapes = dict[str, tuple[int, ...]]  # of the model's parameters
 
 
-def load_magenta_variables(variables: Mapping[str, np.ndarray]) -> MusicVAEModel:
+def load_magenta_variables(
+    variables: Mapping[str, np.ndarray], bars: int = 4, input_transform: str = "none"
+) -> MusicVAEModel:
     """Builds the model that has the given variables; its sizes are inferred from them.
 
     Args:
-        variables: every trainable variable of a MusicVAE with a `BidirectionalLstmEncoder` and a
-            `CategoricalLstmDecoder`, flat or under a `HierarchicalLstmDecoder`, by its TensorFlow
-            name. How many bars it was made for does not show in them: it is taken to be four, of
-            sixteen steps.
+        variables: every trainable variable of a MusicVAE with a `BidirectionalLstmEncoder`, by its
+            TensorFlow name. Its decoder is a `CategoricalLstmDecoder` over the 512 patterns of
+            nine drums, a `GrooveLstmDecoder` over nine drums or a `MultiLabelRnnNadeDecoder` over
+            any number, flat or under a `HierarchicalLstmDecoder`.
+        bars: bars of sixteen steps that it was made for, which do not show in the variables.
+        input_transform: what it was trained to undo, see `MusicVAEConfig`; neither does that.
 
     Returns:
         A float32 `MusicVAEModel` that computes what the original computes.
@@ -30,19 +35,20 @@ def load_magenta_variables(variables: Mapping[str, np.ndarray]) -> MusicVAEModel
         ValueError: a variable is missing, left over, or has another shape than its neighbours
             ask for; the message names it.
     """
-    model = MusicVAEModel(_infer_config(variables))
+    sizes = _infer_sizes(variables)
+    model = MusicVAEModel(MusicVAEConfig(bars=bars, input_transform=input_transform, **sizes))
     remaining = dict(variables)
     state_dict = _state_dict(model, remaining)
     if remaining:
         raise ValueError(f"variables: found unknown {sorted(remaining)}")
-    model.load_state_dict(state_dict)
+    model.load_state_dict(dict(model.named_buffers()) | state_dict)
     return model.eval()
 
 
-def _infer_config(variables: Mapping[str, np.ndarray]) -> MusicVAEConfig:
+def _infer_sizes(variables: Mapping[str, np.ndarray]) -> dict[str, Any]:
     hierarchical = any(name.startswith(CONDUCTOR) for name in variables)
     decoder = _decoder_scope(hierarchical)
-    sizes = {
+    sizes = _infer_output(variables, decoder) | {
         "decoder": "hierarchical" if hierarchical else "flat",
         "latent_size": _units(variables, "encoder/mu"),
         "encoder_hidden_size": _units(variables, _encoder_cell(0, "fw"), gates=4),
@@ -56,13 +62,37 @@ def _infer_config(variables: Mapping[str, np.ndarray]) -> MusicVAEConfig:
         conductor_cell = f"{CONDUCTOR}/cell_0/lstm_cell"
         sizes["conductor_hidden_size"] = _units(variables, conductor_cell, gates=4)
         sizes["conductor_num_layers"] = _count(variables, rf"{CONDUCTOR}/cell_(\d+)/")
-    return MusicVAEConfig(**sizes)
+    return sizes
+
+
+def _infer_output(variables: Mapping[str, np.ndarray], decoder: str) -> dict[str, Any]:
+    """Which output the decoder has: NADE by its variables, the others by their size."""
+    if any(name.startswith(f"{decoder}/nade/") for name in variables):
+        shape = _shape(variables, f"{decoder}/nade/w_enc")
+        if len(shape) != 3 or 0 in shape:
+            raise ValueError(
+                f"variables: found shape {shape} for {decoder}/nade/w_enc, expected "
+                "(drums, 1, hidden size)"
+            )
+        return {"output": "nade", "num_drums": shape[0], "nade_hidden_size": shape[2]}
+    layer, num_drums = f"{decoder}/output_projection", MusicVAEConfig.num_drums
+    size = _units(variables, layer)
+    if size == 2**num_drums:
+        return {"output": "categorical", "velocity_bins": 0, "timing_bins": 0}
+    if size == 3 * num_drums:
+        return {"output": "groove"}
+    raise ValueError(
+        f"variables: found shape {(size,)} for {layer}/bias, expected {(2**num_drums,)}, one-hot, "
+        f"or {(3 * num_drums,)}, groove"
+    )
 
 
 def _state_dict(model: MusicVAEModel, variables: dict) -> dict[str, torch.Tensor]:
     """Takes the model's parameters out of `variables`."""
-    config, state_dict = model.config, {}
+    config = model.config
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    decoder = _decoder_scope(config.decoder == "hierarchical")
+    state_dict = _nade(variables, shapes, decoder) if config.output == "nade" else {}
     for layer in range(config.encoder_num_layers):
         for direction, suffix in (("fw", ""), ("bw", "_reverse")):
             cell = _encoder_cell(layer, direction)
@@ -76,7 +106,6 @@ def _state_dict(model: MusicVAEModel, variables: dict) -> dict[str, torch.Tensor
         for layer in range(config.conductor_num_layers):
             cell = f"{CONDUCTOR}/cell_{layer}/lstm_cell"
             state_dict |= _lstm(variables, shapes, cell, "conductor.lstm", f"_l{layer}")
-    decoder = _decoder_scope(config.decoder == "hierarchical")
     state_dict |= _dense(
         variables, shapes, f"{decoder}/z_to_initial_state", "decoder.initial_state.projection"
     )
@@ -92,6 +121,14 @@ def _encoder_cell(layer: int, direction: str) -> str:
 
 def _decoder_scope(hierarchical: bool) -> str:
     return "core_decoder/decoder" if hierarchical else "decoder"
+
+
+def _nade(variables: dict, shapes: Shapes, decoder: str) -> dict[str, torch.Tensor]:
+    drums, size = shapes["decoder.head.w_enc"]
+    return {
+        f"decoder.head.{ours}": _take(variables, f"{decoder}/nade/{theirs}", (drums, 1, size))[:, 0]
+        for ours, theirs in (("w_enc", "w_enc"), ("w_dec", "w_dec_t"))
+    }
 
 
 def _dense(variables: dict, shapes: Shapes, source: str, target: str) -> dict[str, torch.Tensor]:

@@ -247,17 +247,21 @@ class MusicVAEDecoder(nn.Module):
         batch_size, steps = frames.shape[:2]
         uniform = torch.rand(batch_size, steps, self.head.num_draws, device=frames.device)
         drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
+
+        def draw(logits: torch.Tensor, uniform: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+            known = None if controls is None else KnownDrums.hits(truth, controls.shape[-1])
+            return self.head.sample(logits.float(), 1.0, uniform, known)
+
         if method == "parallel":
-            logits = self.forward(contexts, frames, controls).float()
-            draws = self.head.sample(logits.flatten(0, 1), 1.0, uniform.flatten(0, 1))
+            logits = self.forward(contexts, frames, controls)
+            draws = draw(*(each.flatten(0, 1) for each in (logits, uniform, frames)))
             return draws.view_as(frames).where(drawn, frames)
 
-        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
-            draws = self.head.sample(logits, 1.0, uniform[:, step])
+        def read_back(step: int, logits: torch.Tensor) -> torch.Tensor:
+            draws = draw(logits, uniform[:, step], frames[:, step])
             return draws.where(drawn[:, step], frames[:, step])
 
-        with torch.autocast(contexts.device.type, enabled=False):
-            return self._run(contexts.to(self.output.weight.dtype), draw, controls)
+        return self._run(contexts, read_back, controls)
 
     def _run(
         self,
@@ -268,16 +272,17 @@ class MusicVAEDecoder(nn.Module):
         """Runs step by step and reads back what `draw` makes of the logits of each step."""
         kernel, stepper = self.lstm.read_kernel(), LSTMStepper(self.lstm, len(contexts))
         previous, frames = self.head.first(len(contexts), contexts.device), []
-        for context in contexts.unbind(1):
-            stepper.start(self.initial_state(context))
-            context_gates = self.lstm.context_gates(context)
-            for _ in range(self.segment_steps):
-                step = len(frames)
-                control = None if controls is None else controls[:, step]
-                gates = self._input_gates(kernel, previous, control)
-                logits = self.output(stepper.step(gates + context_gates))
-                previous = draw(step, logits.float())
-                frames.append(previous)
+        with torch.autocast(contexts.device.type, enabled=False):  # the stepper has one dtype
+            for context in contexts.to(kernel.dtype).unbind(1):
+                stepper.start(self.initial_state(context))
+                context_gates = self.lstm.context_gates(context)
+                for _ in range(self.segment_steps):
+                    step = len(frames)
+                    control = None if controls is None else controls[:, step]
+                    gates = self._input_gates(kernel, previous, control)
+                    logits = self.output(stepper.step(gates + context_gates))
+                    previous = draw(step, logits.float())
+                    frames.append(previous)
         return torch.stack(frames, 1)
 
     def _input_gates(
@@ -481,16 +486,18 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         known: KnownDrums | None = None,
         score: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
-        batch_size = len(latents) if known is None else len(known.frames)
-        if latents.ndim != 2 or latents.shape != (batch_size, self.config.latent_size):
-            expected = "batch" if known is None else batch_size
+        if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(
                 f"latents: found shape {tuple(latents.shape)}, expected "
-                f"({expected}, {self.config.latent_size})"
+                f"(batch, {self.config.latent_size})"
+            )
+        if known is not None and len(known.frames) != len(latents):
+            raise ValueError(
+                f"score: found a batch of {len(known.frames)}, expected {len(latents)}"
             )
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: found {temperature}, expected 0 or more")
-        shape = (self.config.num_steps, batch_size, self.head.num_draws)
+        shape = (self.config.num_steps, len(latents), self.head.num_draws)
         uniform = _draw(torch.rand, shape, generator, self.device)
         controls = None if score is None else self._controls(score)
         contexts = self._contexts(latents)
@@ -632,8 +639,9 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         """
         ends = []
         for name, roll, timing in (("start", start, start_timing), ("end", end, end_timing)):
-            batch = self._checked(roll[None], None if timing is None else timing[None], name)
-            ends.append(self._posterior(*batch)[0][0])
+            roll, timing = self._checked(roll, timing, name, batch=())
+            mean, _ = self._posterior(roll[None], timing[None])
+            ends.append(mean[0])
         return self.decode(spherical_interpolation(*ends, num_steps), temperature, generator)
 
     @torch.no_grad()
@@ -698,25 +706,28 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
     def _score(self, score: torch.Tensor) -> KnownDrums:
         """All hits of a piano roll, without velocity and timing."""
         score, on_grid = self._checked(score, None, "score")
-        every_drum = torch.ones(self.config.num_drums, dtype=torch.bool, device=score.device)
-        return KnownDrums(self.head.to_frames(score, on_grid), every_drum, expression=False)
+        return KnownDrums.hits(self.head.to_frames(score, on_grid), self.config.num_drums)
 
     def _controls(self, piano_roll: torch.Tensor) -> torch.Tensor | None:
         return to_hits(piano_roll) if self.config.hits_as_controls else None
 
     def _checked(
-        self, piano_roll: torch.Tensor, timing: torch.Tensor | None, name: str = "piano_roll"
+        self,
+        piano_roll: torch.Tensor,
+        timing: torch.Tensor | None,
+        name: str = "piano_roll",
+        batch: tuple[str, ...] = ("batch",),
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Roll and timing, which is on the grid if there is none."""
-        drums_and_steps = (self.config.num_drums, self.config.num_steps)
+        shape = (*batch, self.config.num_drums, self.config.num_steps)
         if (
             piano_roll.dtype != torch.uint8
-            or piano_roll.ndim != 3
-            or piano_roll.shape[1:] != drums_and_steps
+            or piano_roll.ndim != len(shape)
+            or piano_roll.shape[-2:] != shape[-2:]
         ):
             raise ValueError(
                 f"{name}: found {piano_roll.dtype} {tuple(piano_roll.shape)}, expected "
-                f"torch.uint8 (batch, {drums_and_steps[0]}, {drums_and_steps[1]})"
+                f"torch.uint8 ({', '.join(map(str, shape))})"
             )
         if timing is None:
             timing = torch.zeros_like(piano_roll, dtype=torch.float32)

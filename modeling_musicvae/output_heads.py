@@ -29,6 +29,12 @@ class KnownDrums(NamedTuple):
     drums: torch.Tensor
     expression: bool
 
+    @classmethod
+    def hits(cls, frames: torch.Tensor, num_drums: int) -> "KnownDrums":
+        """All hits of the frames, but not their velocity and timing."""
+        every_drum = torch.ones(num_drums, dtype=torch.bool, device=frames.device)
+        return cls(frames, every_drum, expression=False)
+
     def at(self, step: int) -> "KnownDrums":
         return self._replace(frames=self.frames[:, step])
 
