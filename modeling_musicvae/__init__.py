@@ -3,6 +3,7 @@
 from transformers import AutoConfig, AutoModel
 
 from .configuration_musicvae import MusicVAEConfig
+from .latent_space import average, spherical_interpolation
 from .magenta_variables import load_magenta_variables
 from .modeling_musicvae import MusicVAEModel
 
@@ -11,4 +12,10 @@ MusicVAEModel.register_for_auto_class("AutoModel")
 AutoConfig.register("musicvae", MusicVAEConfig, exist_ok=True)
 AutoModel.register(MusicVAEConfig, MusicVAEModel, exist_ok=True)
 
-__all__ = ["MusicVAEConfig", "MusicVAEModel", "load_magenta_variables"]
+__all__ = [
+    "MusicVAEConfig",
+    "MusicVAEModel",
+    "average",
+    "load_magenta_variables",
+    "spherical_interpolation",
+]

@@ -542,9 +542,14 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> MusicVAEDecoderOutput:
-        """Drums decoded from the posterior mean of others; see `encode` and `decode`."""
+        """Drums decoded from the posterior mean of others; see `encode` and `decode`.
+
+        The hits stay as they are in a model that was trained with `hits_as_controls`.
+        """
         self._check_input_transform("reconstruct", "none")
-        return self.decode(self.encode(piano_roll, timing).mean, temperature, generator)
+        mean = self.encode(piano_roll, timing).mean
+        score = piano_roll if self.config.hits_as_controls else None
+        return self.decode(mean, temperature, generator, score)
 
     @torch.no_grad()
     def humanize(

@@ -128,7 +128,9 @@ class CategoricalHead(OutputHead):
         expression_size = self.num_drums * sum(self.bins.values())
         self.logits_size = self.num_patterns + expression_size
         self.input_size = self.num_patterns + self.num_drums * len(self.bins)
-        self.encoder_input_size = self.num_drums * len(self.terms) + 1
+        self.encoder_input_size = 1 + self.num_drums * (
+            1 + config.velocity_bins + ("timing" in self.bins)
+        )
         self.num_draws = 1 + self.num_drums * len(self.bins)
         if self.bins:
             self.expression_bias = nn.Embedding(self.num_patterns, expression_size)
@@ -137,7 +139,9 @@ class CategoricalHead(OutputHead):
         hits = to_hits(piano_roll)
         inputs = [hits]
         if "velocity" in self.bins:
-            inputs.append(piano_roll.transpose(1, 2) * (self.reads_velocity / 127))
+            # One-hot it is learned a little better than as a number.
+            velocities = F.one_hot(self._velocity_classes(piano_roll), self.bins["velocity"] + 1)
+            inputs.append(velocities[..., 1:].flatten(-2) * self.reads_velocity)
         if "timing" in self.bins:
             inputs.append(2 * timing.transpose(1, 2))
         silent = ~hits.any(-1, keepdim=True)
@@ -147,8 +151,7 @@ class CategoricalHead(OutputHead):
         hits = to_hits(piano_roll)
         columns = [to_patterns(hits)[..., None]]
         if "velocity" in self.bins:
-            bins = velocity_to_bin(piano_roll.transpose(1, 2), self.bins["velocity"])
-            columns.append((bins + 1) * hits)
+            columns.append(self._velocity_classes(piano_roll))
         if "timing" in self.bins:
             bins = timing_to_bin(timing.transpose(1, 2), self.bins["timing"])
             columns.append((bins + 1) * hits)
@@ -216,6 +219,10 @@ class CategoricalHead(OutputHead):
             kept = known.drums.repeat(len(self.bins))
             frames[..., 1:] = known.frames[..., 1:].where(kept, frames[..., 1:])
         return frames
+
+    def _velocity_classes(self, piano_roll: torch.Tensor) -> torch.Tensor:
+        # Velocity 0, silence, lies one bin below the softest.
+        return velocity_to_bin(piano_roll.transpose(1, 2), self.bins["velocity"]) + 1
 
     def _split(self, frames: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Patterns (...), and the classes (..., drums) of velocity and timing."""
@@ -396,7 +403,7 @@ def sample_classes(logits: torch.Tensor, temperature: float, uniform: torch.Tens
     cumulative = torch.softmax(logits / temperature, -1).cumsum_(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]
     drawn = torch.searchsorted(cumulative, threshold, right=True)
-    # A threshold that is rounded up to the total must not lead beyond the last possible class.
+    # However threshold and sums are rounded, the last class of any probability is the last drawn.
     last = torch.searchsorted(cumulative, cumulative[..., -1:].contiguous())
     return torch.minimum(drawn, last).squeeze(-1)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -14,8 +15,13 @@ DEFAULTS = {
     "steps_per_bar": 16,
     "num_drums": 9,
     "output": "categorical",
-    "velocity_bins": 0,
-    "timing_bins": 0,
+    "velocity_bins": 8,
+    "timing_bins": 9,
+    "nade_hidden_size": 128,
+    "input_transform": "none",
+    "removed_drums": [2],
+    "note_dropout": 0.0,
+    "hits_as_controls": False,
     "latent_size": 256,
     "encoder_hidden_size": 512,
     "encoder_num_layers": 1,
@@ -27,12 +33,23 @@ DEFAULTS = {
     "free_bits": 48.0,
     "max_beta": 0.2,
     "beta_rate": 0.0,
+    "sampling_schedule": "constant",
+    "sampling_rate": 0.0,
+    "sampling_method": "parallel",
 }
-# Another value for every field that has one.
+# Another value for every field.
 CHANGED = {
     "bars": 2,
     "steps_per_bar": 24,
     "num_drums": 5,
+    "output": "groove",
+    "velocity_bins": 0,
+    "timing_bins": 3,
+    "nade_hidden_size": 10,
+    "input_transform": "humanize",
+    "removed_drums": [0, 4],
+    "note_dropout": 0.5,
+    "hits_as_controls": True,
     "latent_size": 6,
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
@@ -44,11 +61,15 @@ CHANGED = {
     "free_bits": 1.5,
     "max_beta": 1,
     "beta_rate": 0.9999,
+    "sampling_schedule": "inverse_sigmoid",
+    "sampling_rate": 1000,
+    "sampling_method": "exact",
 }
 
 
 def fields(config: MusicVAEConfig) -> dict:
-    return {name: getattr(config, name) for name in DEFAULTS}
+    values = {name: getattr(config, name) for name in DEFAULTS}
+    return values | {"removed_drums": list(config.removed_drums)}
 
 
 def test_defaults():
@@ -63,31 +84,111 @@ def test_exactly_the_fields_are_saved(tmp_path):
 
 @pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
 def test_a_saved_config_loads_with_every_field(loader, tmp_path):
+    assert CHANGED.keys() == DEFAULTS.keys()
     MusicVAEConfig(**CHANGED).save_pretrained(tmp_path)
     config = loader.from_pretrained(tmp_path)
     assert type(config) is MusicVAEConfig
-    assert fields(config) == DEFAULTS | CHANGED
+    assert fields(config) == CHANGED
 
 
 SIZES = [name for name, value in DEFAULTS.items() if type(value) is int and "bins" not in name]
-WEIGHTS = ["free_bits", "max_beta", "beta_rate"]
+WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "sampling_rate"]
+CHOICES = ["output", "input_transform", "decoder", "sampling_schedule", "sampling_method"]
 INVALID = [
     *((name, value) for name in SIZES for value in (0, -1, 2.0, "2", None, True)),
     *((name, value) for name in WEIGHTS for value in (-0.1, math.nan, math.inf, "1", None)),
+    *((name, value) for name in CHOICES for value in ("other", None)),
+    *(("velocity_bins", value) for value in (-1, 128, 8.0, None, True)),
+    *(("timing_bins", value) for value in (-1, 2, 8, 9.0, None, True)),
+    *(("removed_drums", value) for value in (2, "2", [2.0], None)),
+    ("hits_as_controls", "yes"),
     ("num_drums", 13),
-    ("output", "groove"),
-    ("velocity_bins", 8),
-    ("timing_bins", 8),
-    ("decoder", "recurrent"),
-    ("decoder", None),
     ("beta_rate", 1),
+    ("note_dropout", 1.1),
+    ("sampling_rate", 1.1),
 ]
 
 
 @pytest.mark.parametrize("name, value", INVALID, ids=[f"{name}={value}" for name, value in INVALID])
 def test_an_invalid_field_is_named_with_what_was_found(name, value):
-    with pytest.raises(StrictDataclassError, match=rf"\b{name}\b.*{value}"):
+    with pytest.raises(StrictDataclassError, match=rf"\b{name}\b.*{re.escape(str(value))}"):
         MusicVAEConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        *(
+            pytest.param(
+                {"input_transform": transform, "num_drums": 3},
+                "num_drums: found 3, expected 4 or more for taps",
+                id=f"{transform} without the drum that it plays",
+            )
+            for transform in ("tap", "tap_fixed_velocity")
+        ),
+        *(
+            pytest.param(
+                {"input_transform": "remove_drums", "removed_drums": drums, "num_drums": 5},
+                f"removed_drums: found {drums}, expected some of the drums 0 to 4, but not all",
+                id=f"removing {drums} of five drums",
+            )
+            for drums in ([], [5], [-1], [0, 1, 2, 3, 4])
+        ),
+        *(
+            pytest.param(
+                {"hits_as_controls": True, **hits_alone},
+                "hits_as_controls: found True, expected False: the output has hits alone",
+                id=f"controls for {hits_alone}",
+            )
+            for hits_alone in ({"output": "nade"}, {"velocity_bins": 0, "timing_bins": 0})
+        ),
+        *(
+            pytest.param(
+                {"hits_as_controls": True, "input_transform": transform},
+                f"hits_as_controls: found True, expected False: with input_transform {transform!r} "
+                "the hits are what the decoder is to find",
+                id=f"controls that give away what {transform} took",
+            )
+            for transform in ("tap", "tap_fixed_velocity", "remove_drums")
+        ),
+        *(
+            pytest.param(
+                {"sampling_schedule": "inverse_sigmoid", "sampling_rate": rate},
+                f"sampling_rate: found {rate}, expected 1 to inf for the inverse_sigmoid schedule",
+                id=f"inverse_sigmoid of {rate}",
+            )
+            for rate in (0.0, 0.5, math.inf, math.nan)
+        ),
+        *(
+            pytest.param(
+                {"sampling_schedule": schedule, "sampling_rate": 1000},
+                f"sampling_rate: found 1000, expected 0 to 1 for the {schedule} schedule",
+                id=f"{schedule} of 1000",
+            )
+            for schedule in ("constant", "exponential")
+        ),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(fields, message):
+    with pytest.raises(StrictDataclassError, match=re.escape(message)):
+        MusicVAEConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"output": "nade", "num_drums": 61}, id="another kit"),
+        pytest.param({"removed_drums": [9, 10]}, id="drums that are not removed"),
+        pytest.param({"velocity_bins": 127, "timing_bins": 1}, id="extreme bins"),
+        pytest.param({"input_transform": "tap", "num_drums": 4}, id="taps on the last drum"),
+        pytest.param({"hits_as_controls": True, "velocity_bins": 0}, id="controls for timing"),
+        pytest.param({"hits_as_controls": True, "timing_bins": 0}, id="controls for velocity"),
+        pytest.param({"note_dropout": 1, "sampling_rate": 1}, id="certainty"),
+    ],
+)
+def test_the_limits_are_allowed(fields):
+    config = MusicVAEConfig(**fields)
+    assert {name: getattr(config, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("decoder, num_segments", [("hierarchical", 3), ("flat", 1)])
@@ -95,3 +196,32 @@ def test_derived_sizes(decoder, num_segments):
     config = MusicVAEConfig(bars=3, steps_per_bar=24, num_drums=5, decoder=decoder)
     assert (config.num_steps, config.num_patterns) == (72, 32)
     assert config.num_segments == num_segments
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param({}, True, id="velocity and timing"),
+        pytest.param({"timing_bins": 0}, True, id="velocity"),
+        pytest.param({"velocity_bins": 0}, True, id="timing"),
+        pytest.param({"velocity_bins": 0, "timing_bins": 0}, False, id="hits"),
+        pytest.param({"output": "groove", "velocity_bins": 0, "timing_bins": 0}, True, id="groove"),
+        pytest.param({"output": "nade"}, False, id="nade"),
+    ],
+)
+def test_models_expression_where_the_output_has_more_than_hits(fields, expected):
+    assert MusicVAEConfig(**fields).models_expression is expected
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        ("none", True),
+        ("humanize", False),
+        ("tap", True),
+        ("tap_fixed_velocity", False),
+        ("remove_drums", True),
+    ],
+)
+def test_reads_velocity_where_the_input_has_one(transform, expected):
+    assert MusicVAEConfig(input_transform=transform).reads_velocity is expected

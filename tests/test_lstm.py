@@ -2,60 +2,70 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, LSTMStepper, UnrolledLSTM
 
-NUM_PATTERNS, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
+READ_SIZE, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
 STEPS, BATCH = 7, 4
-NAMES = ("previous", "context", "hidden", "cell")
+NAMES = ("inputs", "context", "hidden", "cell")
 all_layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
 
 
 def random_lstm(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> DecoderLSTM:
     torch.manual_seed(0)
-    return DecoderLSTM(NUM_PATTERNS, CONTEXT_SIZE, HIDDEN_SIZE, num_layers).to(dtype)
+    return DecoderLSTM(READ_SIZE, CONTEXT_SIZE, HIDDEN_SIZE, num_layers).to(dtype)
 
 
 def random_inputs(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """What `forward` reads, as in `NAMES`: every pattern occurs, and so does none."""
+    """What `forward` reads, as in `NAMES`."""
     torch.manual_seed(1)
-    previous = torch.randperm(STEPS * BATCH).reshape(STEPS, BATCH) % (NUM_PATTERNS + 1)
     state_shape = (num_layers, BATCH, HIDDEN_SIZE)
-    floats = (torch.randn(BATCH, CONTEXT_SIZE), torch.randn(state_shape), torch.randn(state_shape))
-    return [previous, *(tensor.to(dtype).requires_grad_() for tensor in floats)]
+    shapes = [(STEPS, BATCH, READ_SIZE), (BATCH, CONTEXT_SIZE), state_shape, state_shape]
+    return [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
 
 
 def outputs_and_gradients(
     forward, lstm: DecoderLSTM, inputs: list[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """The outputs, and the gradient of a random projection of them by everything that has one."""
-    previous, context, hidden, cell = inputs
-    outputs = forward(previous, context, (hidden, cell))
+    read, context, hidden, cell = inputs
+    outputs = forward(read, context, (hidden, cell))
     torch.manual_seed(2)
     loss = (outputs.float() * torch.randn(outputs.shape)).sum()
-    wanted = dict(lstm.named_parameters()) | dict(zip(NAMES[1:], inputs[1:], strict=True))
+    wanted = dict(lstm.named_parameters()) | dict(zip(NAMES, inputs, strict=True))
     gradients = torch.autograd.grad(loss, list(wanted.values()))
     return {"outputs": outputs, **dict(zip(wanted, gradients, strict=True))}
 
 
-def nn_lstm(lstm: torch.nn.LSTM):
-    """PyTorch's own forward pass with the weights of `lstm`, over one-hot patterns and context."""
+def nn_lstm(lstm: DecoderLSTM):
+    """PyTorch's own forward pass with the weights of `lstm`, over inputs beside the context."""
 
-    def forward(previous, context, state):
-        patterns = F.pad(torch.eye(NUM_PATTERNS, dtype=context.dtype), (0, 0, 0, 1))
-        inputs = torch.cat([patterns[previous], context.expand(STEPS, -1, -1)], -1)
+    def forward(inputs, context, state):
+        inputs = torch.cat([inputs, context.expand(STEPS, -1, -1)], -1)
         return torch.nn.LSTM.forward(lstm, inputs, state)[0]
 
     return forward
 
 
+def input_gates(lstm: DecoderLSTM, inputs, context):
+    return inputs @ lstm.read_kernel()[:READ_SIZE] + lstm.context_gates(context)
+
+
+def from_input_gates(lstm: DecoderLSTM):
+    def forward(inputs, context, state):
+        return lstm.unroll(input_gates(lstm, inputs, context), state)
+
+    return forward
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("form", ["forward", "forward_one_hot"])
+@pytest.mark.parametrize(
+    "form", [lambda lstm: lstm.forward, from_input_gates], ids=["forward", "from input gates"]
+)
 @all_layers
 def test_outputs_and_gradients_are_those_of_nn_lstm(num_layers, form, dtype):
     lstm, inputs = random_lstm(num_layers, dtype), random_inputs(num_layers, dtype)
-    actual = outputs_and_gradients(getattr(lstm, form), lstm, inputs)
+    actual = outputs_and_gradients(form(lstm), lstm, inputs)
     expected = outputs_and_gradients(nn_lstm(lstm), lstm, inputs)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
@@ -81,11 +91,11 @@ def test_the_gradient_of_the_recurrence_is_its_numerical_derivative():
 
 @all_layers
 def test_steps_one_by_one_give_the_same_outputs(num_layers):
-    lstm, inputs = random_lstm(num_layers, torch.float64), random_inputs(num_layers, torch.float64)
-    previous, context, hidden, cell = inputs
-    expected = lstm(previous, context, (hidden, cell))
+    lstm = random_lstm(num_layers, torch.float64)
+    inputs, context, hidden, cell = random_inputs(num_layers, torch.float64)
+    expected = lstm(inputs, context, (hidden, cell))
     with torch.no_grad():
-        gates = lstm.pattern_gates()[previous] + lstm.context_gates(context)
+        gates = input_gates(lstm, inputs, context)
         stepper = LSTMStepper(lstm, len(context))
         for _ in range(2):  # it starts anew
             stepper.start((hidden, cell))
@@ -93,8 +103,10 @@ def test_steps_one_by_one_give_the_same_outputs(num_layers):
             torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-12, rtol=1e-12)
 
 
-def test_no_pattern_reads_as_a_row_of_zeros():
-    assert torch.equal(random_lstm().pattern_gates()[NUM_PATTERNS], torch.zeros(4 * HIDDEN_SIZE))
+def test_the_last_row_of_the_read_kernel_adds_nothing():
+    kernel = random_lstm().read_kernel()
+    assert kernel.shape == (READ_SIZE + 1, 4 * HIDDEN_SIZE)
+    assert kernel[-1].count_nonzero() == 0
 
 
 def test_inputs_are_not_written_to():
@@ -102,6 +114,13 @@ def test_inputs_are_not_written_to():
     before = [tensor.detach().clone() for tensor in inputs]
     outputs_and_gradients(lstm.forward, lstm, inputs)
     torch.testing.assert_close([tensor.detach() for tensor in inputs], before, atol=0, rtol=0)
+
+
+def test_inputs_of_another_dtype_are_read_in_that_of_the_weights():
+    lstm = random_lstm(dtype=torch.bfloat16)
+    inputs, context, *state = random_inputs(dtype=torch.bfloat16)
+    expected = lstm(inputs, context, state)
+    assert torch.equal(lstm(inputs.float(), context, state), expected)
 
 
 def assert_close_in_bfloat16(actual: dict, expected: dict):
@@ -131,5 +150,5 @@ def test_bfloat16_parameters_give_nearly_the_numbers_of_float32():
     rounded = outputs_and_gradients(lstm.forward, lstm, inputs)
     assert {tensor.dtype for tensor in rounded.values()} == {torch.bfloat16}
     lstm = lstm.float()
-    inputs = [inputs[0], *(tensor.detach().float().requires_grad_() for tensor in inputs[1:])]
+    inputs = [tensor.detach().float().requires_grad_() for tensor in inputs]
     assert_close_in_bfloat16(rounded, outputs_and_gradients(lstm.forward, lstm, inputs))

@@ -1,0 +1,257 @@
+"""Scheduled sampling: when the decoder reads back its own draws, and that it is the plain loop."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from tiny_models import (
+    LATENTS,
+    ROLLS,
+    STEPS,
+    TIMING,
+    TOLD_OR_NOT,
+    all_outputs,
+    both_decoders,
+    over,
+    random_model,
+)
+
+from modeling_musicvae import MusicVAEModel
+from modeling_musicvae.drum_patterns import to_hits
+from modeling_musicvae.output_heads import KnownDrums
+
+BATCH = len(ROLLS)
+both_methods = pytest.mark.parametrize("method", ["exact", "parallel"])
+
+
+# When
+
+
+def probabilities_of_draws(model: MusicVAEModel, step: int | None, monkeypatch) -> list[float]:
+    """The probability with which `forward` mixes draws into the truth, if it does."""
+    seen, mix = [], model.decoder.mix
+
+    def seeing_mix(contexts, frames, probability, *others):
+        seen.append(probability)
+        return mix(contexts, frames, probability, *others)
+
+    monkeypatch.setattr(model.decoder, "mix", seeing_mix)
+    model(ROLLS, TIMING, step=step)
+    return seen
+
+
+# As Magenta's get_sampling_probability has them, whose exp overflows to infinity.
+ORIGINAL_SCHEDULES = {
+    "constant": lambda rate, step: rate,
+    "exponential": lambda rate, step: 1 - rate**step,
+    "inverse_sigmoid": lambda rate, step: 1 - rate / (rate + torch.exp(step / rate).item()),
+}
+
+
+@pytest.mark.parametrize("step", [1, 10, 1000, 10**9])
+@pytest.mark.parametrize(
+    "schedule, rate",
+    [
+        ("constant", 0.3),
+        ("constant", 1),
+        ("exponential", 0.999),
+        ("exponential", 0),
+        ("inverse_sigmoid", 2000),
+        ("inverse_sigmoid", 2.5),
+        ("inverse_sigmoid", 1),
+    ],
+)
+def test_probability_of_a_draw_is_that_of_the_original(schedule, rate, step, monkeypatch):
+    model = random_model(sampling_schedule=schedule, sampling_rate=rate).train()
+    expected = ORIGINAL_SCHEDULES[schedule](rate, torch.tensor(step, dtype=torch.float64))
+    seen = probabilities_of_draws(model, step, monkeypatch)
+    assert seen == [pytest.approx(float(expected), rel=1e-9)]
+
+
+SCHEDULED = {"sampling_schedule": "exponential", "sampling_rate": 0.5}
+TEACHER_FORCED = {
+    "constant 0": ({}, True, 100),
+    "the first step of a schedule": (SCHEDULED, True, 0),
+    "training without a step": (SCHEDULED, True, None),
+    "evaluation": (SCHEDULED, False, 100),
+}
+
+
+@pytest.mark.parametrize(
+    "settings, training, step", TEACHER_FORCED.values(), ids=TEACHER_FORCED.keys()
+)
+def test_nothing_is_drawn(settings, training, step, monkeypatch):
+    model = random_model(**settings).train(training)
+    assert probabilities_of_draws(model, step, monkeypatch) == []
+
+
+# What
+
+
+def controls_of(model: MusicVAEModel) -> torch.Tensor | None:
+    return to_hits(ROLLS) if model.config.hits_as_controls else None
+
+
+def known_hits(model: MusicVAEModel) -> KnownDrums | None:
+    """The hits that are not drawn because the model is told them."""
+    if not model.config.hits_as_controls:
+        return None
+    return KnownDrums.hits(model.head.to_frames(ROLLS, TIMING), model.config.num_drums)
+
+
+def run_plainly(
+    model: MusicVAEModel,
+    contexts: torch.Tensor,
+    read_back: Callable[[int, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Logits (batch, steps, size) of a loop over the steps, each reading back the one before."""
+    decoder, controls = model.decoder, controls_of(model)
+    previous, logits = decoder.head.first(len(contexts), contexts.device), []
+    for step in range(STEPS):
+        context = contexts[:, step // decoder.segment_steps]
+        if step % decoder.segment_steps == 0:
+            states = list(zip(*decoder.initial_state(context), strict=True))
+        inputs = [decoder.head.inputs(previous), context]
+        if controls is not None:
+            inputs.insert(1, controls[:, step])
+        output = torch.cat(inputs, -1)
+        for layer, weights in enumerate(decoder.lstm.all_weights):
+            states[layer] = torch.lstm_cell(output, states[layer], *weights)
+            output = states[layer][0]
+        logits.append(decoder.output(output))
+        previous = read_back(step, logits[-1])
+    return torch.stack(logits, 1)
+
+
+def loss_and_gradients(
+    model: MusicVAEModel, losses: torch.Tensor, latents: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    wanted = {name: p for name, p in model.named_parameters() if not name.startswith("encoder")}
+    gradients = torch.autograd.grad(losses.sum(), [latents, *wanted.values()])
+    return dict(zip(["losses", "latents", *wanted], [losses, *gradients], strict=True))
+
+
+@both_methods
+@both_decoders
+@over(TOLD_OR_NOT)
+def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder, method):
+    settings = {"sampling_rate": 0.5, "sampling_method": method}
+    model, latents = random_model(decoder, **settings, **output).train(), LATENTS.clone()
+    latents.requires_grad_()
+    torch.manual_seed(1)
+    losses = model(ROLLS, TIMING, latents=latents, step=1).reconstruction_loss
+    actual = loss_and_gradients(model, losses, latents)
+
+    torch.manual_seed(1)
+    uniform = torch.rand(BATCH, STEPS, model.head.num_draws)
+    drawn = torch.rand(BATCH, STEPS, 1) < 0.5
+    truth, contexts = model.head.to_frames(ROLLS, TIMING), model._contexts(latents)
+    proposals, known = None, known_hits(model)
+    if method == "parallel":
+        proposals = run_plainly(model, contexts, lambda step, logits: truth[:, step])
+
+    def read_back(step: int, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.detach() if proposals is None else proposals[:, step].detach()
+        known_step = None if known is None else known.at(step)
+        draws = model.head.sample(logits, 1.0, uniform[:, step], known_step)
+        return torch.where(drawn[:, step], draws, truth[:, step])
+
+    logits = run_plainly(model, contexts, read_back)
+    terms = model.head.log_likelihood(logits, truth)
+    scored = terms[..., 1:] if model.config.hits_as_controls else terms
+    expected = loss_and_gradients(model, -scored.sum((1, 2)), latents)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
+
+    teacher_forced = model(ROLLS, TIMING, latents=latents).reconstruction_loss
+    assert not torch.allclose(losses, teacher_forced, rtol=1e-2)
+
+
+def mix(model: MusicVAEModel, probability: float, method: str) -> torch.Tensor:
+    """What is read back; the same seed draws the same numbers."""
+    torch.manual_seed(1)
+    contexts, frames = model._contexts(LATENTS), model.head.to_frames(ROLLS, TIMING)
+    return model.decoder.mix(contexts, frames, probability, method, controls_of(model))
+
+
+@both_methods
+@both_decoders
+@over(TOLD_OR_NOT)
+def test_with_probability_0_the_truth_is_read_back(output, decoder, method):
+    model = random_model(decoder, **output)
+    assert torch.equal(mix(model, 0.0, method), model.head.to_frames(ROLLS, TIMING))
+
+
+@both_methods
+@both_decoders
+@all_outputs
+def test_the_truth_is_kept_where_the_coin_says_so(output, decoder, method):
+    model = random_model(decoder, **output)
+    truth, mixture = model.head.to_frames(ROLLS, TIMING), mix(model, 0.5, method)
+    torch.manual_seed(1)
+    torch.rand(BATCH, STEPS, model.head.num_draws)
+    kept = torch.rand(BATCH, STEPS) >= 0.5
+    assert torch.equal(mixture[kept], truth[kept])
+    assert (mixture[~kept] != truth[~kept]).any(-1).float().mean() > 0.5
+
+
+@both_decoders
+@over(TOLD_OR_NOT)
+def test_with_probability_1_the_exact_way_is_sampling(output, decoder):
+    model = random_model(decoder, **output)
+    torch.manual_seed(1)
+    uniform = torch.rand(BATCH, STEPS, model.head.num_draws).transpose(0, 1)
+    contexts = model._contexts(LATENTS)
+    sampled = model.decoder.sample(contexts, 1.0, uniform, controls_of(model), known_hits(model))
+    assert torch.equal(mix(model, 1.0, "exact"), sampled)
+
+
+@both_decoders
+@all_outputs
+def test_both_ways_agree_until_draws_are_read_back(output, decoder):
+    model = random_model(decoder, **output)
+    exact, parallel = (mix(model, 1.0, method) for method in ("exact", "parallel"))
+    torch.testing.assert_close(exact[:, 0], parallel[:, 0])
+    assert not torch.allclose(exact[:, 1:].float(), parallel[:, 1:].float())
+
+
+@both_decoders
+@all_outputs
+def test_both_ways_are_one_for_a_sequence_of_one_step(output, decoder):
+    model = random_model(decoder, bars=1, steps_per_bar=1, **output)
+    frames = model.head.to_frames(ROLLS[..., :1], TIMING[..., :1])
+    mixtures = []
+    for method in ("exact", "parallel"):
+        torch.manual_seed(1)
+        mixtures.append(model.decoder.mix(model._contexts(LATENTS), frames, 1.0, method))
+    torch.testing.assert_close(*mixtures)
+
+
+@over(TOLD_OR_NOT)
+@both_methods
+def test_hits_that_are_told_are_read_back(method, output):
+    model = random_model(**output)
+    piano_roll, _ = model.head.to_drums(mix(model, 1.0, method))
+    assert torch.equal(piano_roll > 0, ROLLS > 0) == model.config.hits_as_controls
+
+
+REDUCED = {
+    "bfloat16 model": (torch.bfloat16, False),
+    "bfloat16 autocast": (torch.float32, True),
+    "autocast of a bfloat16 model": (torch.bfloat16, True),
+}
+
+
+@pytest.mark.parametrize("dtype, autocast", REDUCED.values(), ids=REDUCED.keys())
+@both_methods
+@both_decoders
+@over(TOLD_OR_NOT)
+def test_it_trains_in_bfloat16(output, decoder, method, dtype, autocast):
+    settings = {"sampling_rate": 0.5, "sampling_method": method}
+    model = random_model(decoder, **settings, **output).to(dtype).train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = model(ROLLS, TIMING, step=1)
+    assert result.loss.dtype == torch.float32
+    result.loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.dtype == dtype, name
+        assert parameter.grad.isfinite().all(), name
