@@ -545,11 +545,6 @@ def evaluate_and_log(
     if accelerator.is_main_process:
         values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         tqdm.write(f"step {progress.step}: validation {values}")
-    if not math.isfinite(metrics["loss"]):
-        raise FloatingPointError(
-            f"step {progress.step}: found validation loss {metrics['loss']}; a lower "
-            "--learning_rate may help"
-        )
     improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
     if improved:
         progress.best_step, progress.best_metrics = progress.step, metrics
@@ -569,6 +564,9 @@ def evaluate(
         temperature 1 (sampled), pattern_accuracy, the share of steps whose pattern is right, and,
         on hits that are in both, the mean absolute errors velocity_mae in MIDI units and
         timing_mae_ms in milliseconds at the tempo of the recording.
+
+    Raises:
+        FloatingPointError: a loss is not finite: the training has diverged.
     """
     model = accelerator.unwrap_model(model)
     model.eval()
@@ -581,6 +579,11 @@ def evaluate(
         latents = posterior.mean + posterior.std * noise
         score = piano_roll if model.config.hits_as_controls else None
         output = model(piano_roll, timing, latents=latents)
+        if not output.loss.isfinite():  # no drums can be drawn from such logits
+            raise FloatingPointError(
+                f"validation loss: found {output.loss:g}, expected a finite number, as a lower "
+                "--learning_rate may give"
+            )
         teacher_forced = model.most_likely(output.logits, score)
         sampled = model.decode(latents, 1.0, generator, score)
         columns = {

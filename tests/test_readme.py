@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pretty_midi
 import pytest
+import torch
+from test_convert_magenta import write_checkpoint
+from test_magenta_variables import random_variables
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing import MusicVAEProcessor
@@ -39,7 +43,7 @@ def launch(command: str, cwd: Path, **environment: str) -> str:
     run = subprocess.run(
         [*words, *shlex.split(TINY)],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,8 +54,9 @@ def launch(command: str, cwd: Path, **environment: str) -> str:
 
 
 def test_no_snippet_is_forgotten():
-    assert (len(snippets("python")), len(snippets("bash"))) == (3, 3)
-    assert README.count("```") == 2 * 6
+    assert len(snippets("python")) == len(DRUMS_MADE) + 2  # and loading, and the dataset
+    assert len(snippets("bash")) == 4
+    assert README.count("```") == 2 * len(snippets("python") + snippets("bash"))
 
 
 def test_every_path_in_the_table_of_contents_exists():
@@ -61,16 +66,110 @@ def test_every_path_in_the_table_of_contents_exists():
     assert [path for path in paths if path not in recipes and not (ROOT / path).exists()] == []
 
 
-def test_a_trained_model_makes_and_reconstructs_drums(tmp_path, monkeypatch):
-    config = MusicVAEConfig(latent_size=8, encoder_hidden_size=8, decoder_hidden_size=8)
-    MusicVAEModel(config).save_pretrained(tmp_path / "outputs/quickstart")
-    MusicVAEProcessor().save_pretrained(tmp_path / "outputs/quickstart")
-    monkeypatch.chdir(tmp_path)
+# The models that the snippets load.
+SIZES = {
+    "latent_size": 8,
+    "encoder_hidden_size": 8,
+    "conductor_hidden_size": 8,
+    "decoder_hidden_size": 8,
+}
+MODELS = {
+    "quickstart": {},
+    "humanize": {"input_transform": "humanize", "hits_as_controls": True},
+    "tap_to_drums": {"input_transform": "tap"},
+    "add_hihat": {"input_transform": "remove_drums", "removed_drums": [2]},
+}
+# The files that they leave, in the order of the text, and how many bars each has.
+DRUMS_MADE = {
+    "groove.mid": 8,
+    "reconstruction.mid": 8,
+    "interpolation.mid": 16,
+    "transferred.mid": 12,
+    "swinging.mid": 8,
+    "humanized.mid": 8,
+    "drums.mid": 8,
+    "with_hihat.mid": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def used_as_described(write_drums, tmp_path_factory) -> Path:
+    """Where a reader ran all snippets in which a trained model is used, from the first to the last.
+
+    The models are untrained ones, and the reader has a score of his own.
+    """
+    folder = tmp_path_factory.mktemp("reader")
+    torch.manual_seed(0)
+    drums = MusicVAEModel(MusicVAEConfig(**SIZES)).sample(50)
+    for name, settings in MODELS.items():
+        model = MusicVAEModel(MusicVAEConfig(**SIZES | settings))
+        model.fit_attribute_vectors([(drums.piano_roll, drums.timing)])
+        model.save_pretrained(folder / "outputs" / name)
+        MusicVAEProcessor(hop_bars=4).save_pretrained(folder / "outputs" / name)
+    write_drums(folder / "score.mid", bars=12)
     names: dict = {}
-    exec(snippet("python", "model.sample"), names)
-    exec(snippet("python", "model.reconstruct"), names)
-    for name in ("groove.mid", "reconstruction.mid"):
-        assert pretty_midi.PrettyMIDI(name).instruments[0].is_drum
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for code in snippets("python"):
+            if "GrooveMIDI" not in code:
+                exec(code, names)
+    return folder
+
+
+def test_the_snippets_make_midi_files_and_no_others(used_as_described):
+    assert {path.name for path in used_as_described.glob("*.mid")} == {"score.mid", *DRUMS_MADE}
+
+
+@pytest.mark.parametrize("name", DRUMS_MADE)
+def test_a_snippet_makes_drums_of_the_length_that_it_should(name, used_as_described):
+    (instrument,) = pretty_midi.PrettyMIDI(str(used_as_described / name)).instruments
+    assert instrument.is_drum
+    read = MusicVAEProcessor().read(used_as_described / name)
+    assert read.piano_roll.shape == (9, 16 * DRUMS_MADE[name])
+
+
+def hits(path: Path) -> np.ndarray:
+    return MusicVAEProcessor().read(path).piano_roll > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "made"), [("score.mid", "transferred.mid"), ("groove.mid", "humanized.mid")]
+)
+def test_what_is_said_to_keep_the_hits_does(given, made, used_as_described):
+    assert np.array_equal(hits(used_as_described / given), hits(used_as_described / made))
+
+
+def test_adding_a_hihat_leaves_every_other_drum_as_it_was_played(used_as_described):
+    processor = MusicVAEProcessor()
+    before, after = (
+        processor.read(used_as_described / name) for name in ("groove.mid", "with_hihat.mid")
+    )
+    others = [drum for drum in range(9) if drum != 2]
+    assert np.array_equal(before.piano_roll[others], after.piano_roll[others])
+    assert np.array_equal(before.timing[others], after.timing[others])
+    assert not np.array_equal(before.piano_roll[2], after.piano_roll[2])
+
+
+def test_a_tempo_is_kept_from_file_to_file(used_as_described):
+    tempo = {
+        name: pretty_midi.PrettyMIDI(str(used_as_described / name)).get_tempo_changes()[1].tolist()
+        for name in DRUMS_MADE
+    }
+    assert tempo == {
+        name: pytest.approx([120 if name == "transferred.mid" else 100]) for name in DRUMS_MADE
+    }
+
+
+def test_a_checkpoint_of_magenta_becomes_a_model_folder(tmp_path):
+    """Here with a small one instead of the one that the command downloads."""
+    _, variables = random_variables(output="groove", decoder="flat")
+    write_checkpoint(tmp_path / "groovae_4bar", variables, "GrooveConverter")
+    python, script, address, *words = shlex.split(snippet("bash", "convert_magenta.py"))
+    assert (python, Path(address).name) == ("python", "groovae_4bar")
+    command = [sys.executable, ROOT / script, "groovae_4bar", *words]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    config = MusicVAEModel.from_pretrained(tmp_path / "outputs/groovae_4bar").config
+    assert (config.output, config.bars) == ("groove", 4)
 
 
 def test_groove_is_a_dataset(shared_groove, tmp_path, monkeypatch):
