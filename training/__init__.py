@@ -1,0 +1,1 @@
+"""The parts of training: arguments, data, evaluation, checkpoints, the folder it leaves."""

@@ -1,0 +1,199 @@
+"""The arguments of a training run, from a YAML recipe and from the command line, which wins."""
+
+import math
+import shlex
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+from modeling_musicvae import MusicVAEConfig
+
+
+def argument(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataArguments:
+    data: Literal["groove", "midi_folder", "demo"] = argument("groove", "which drums to train on")
+    data_dir: str | None = argument(None, "Groove's zip or folder, or your folder of MIDI files")
+    hop_bars: int = argument(1, "bars between the starts of two training windows")
+    num_proc: int | None = argument(None, "processes that read MIDI files")
+    num_workers: int = argument(0, "processes that load batches, for each training process")
+    velocity_scaling: float = argument(
+        0.0, "augmentation: training sequences are up to this part louder, or as much softer"
+    )
+    hit_dropout: float = argument(
+        0.0, "augmentation: training sequences lose hits, rather soft ones, with up to this chance"
+    )
+
+
+@dataclass
+class ArchitectureArguments:
+    bars: int = argument(MusicVAEConfig.bars, "bars in a sequence")
+    steps_per_bar: int = argument(MusicVAEConfig.steps_per_bar, "steps in a bar")
+    output: Literal["categorical", "groove", "nade"] = argument(
+        MusicVAEConfig.output, "what is predicted at a step"
+    )
+    velocity_bins: int = argument(
+        MusicVAEConfig.velocity_bins, "classes of a categorical velocity; 0: equally loud"
+    )
+    timing_bins: int = argument(
+        MusicVAEConfig.timing_bins, "classes of a categorical timing; 0: on the grid"
+    )
+    nade_hidden_size: int = argument(
+        MusicVAEConfig.nade_hidden_size, "width of the hidden layer of the NADE"
+    )
+    input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
+        argument(MusicVAEConfig.input_transform, "what becomes of drums before they are read")
+    )
+    removed_drums: list[int] = field(
+        default_factory=lambda: list(MusicVAEConfig.removed_drums),
+        metadata={"help": "the drums that remove_drums takes away"},
+    )
+    note_dropout: float = argument(
+        MusicVAEConfig.note_dropout, "hits that are read are dropped with up to this chance"
+    )
+    hits_as_controls: bool = argument(
+        MusicVAEConfig.hits_as_controls, "tell the decoder which drums are hit at each step"
+    )
+    latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
+    encoder_hidden_size: int = argument(
+        MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"
+    )
+    encoder_num_layers: int = argument(MusicVAEConfig.encoder_num_layers, "layers of the encoder")
+    decoder: Literal["hierarchical", "flat"] = argument(
+        MusicVAEConfig.decoder, "a conductor over bars, or one LSTM over all steps"
+    )
+    conductor_hidden_size: int = argument(
+        MusicVAEConfig.conductor_hidden_size, "width of the conductor"
+    )
+    conductor_num_layers: int = argument(
+        MusicVAEConfig.conductor_num_layers, "layers of the conductor"
+    )
+    decoder_hidden_size: int = argument(MusicVAEConfig.decoder_hidden_size, "width of the decoder")
+    decoder_num_layers: int = argument(MusicVAEConfig.decoder_num_layers, "layers of the decoder")
+    free_bits: float = argument(
+        MusicVAEConfig.free_bits, "bits of KL divergence in a sequence that cost nothing"
+    )
+    max_beta: float = argument(MusicVAEConfig.max_beta, "weight of the KL divergence beyond them")
+    beta_rate: float = argument(
+        MusicVAEConfig.beta_rate, "the weight at a step is max_beta * (1 - beta_rate ** step)"
+    )
+    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = argument(
+        MusicVAEConfig.sampling_schedule, "how scheduled sampling sets in"
+    )
+    sampling_rate: float = argument(
+        MusicVAEConfig.sampling_rate, "how fast, see MusicVAEConfig; a constant 0: not at all"
+    )
+    sampling_method: Literal["parallel", "exact"] = argument(
+        MusicVAEConfig.sampling_method, "scheduled sampling in one more pass, or step by step"
+    )
+
+
+@dataclass
+class TrainingArguments:
+    output_dir: str = argument("outputs/musicvae", "where the model and all else is written")
+    max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
+    num_epochs: int = argument(10, "passes over the training windows")
+    batch_size: int = argument(64, "sequences in a step, over all processes together")
+    learning_rate: float = argument(1e-3, "Adam's learning rate at the start")
+    min_learning_rate: float = argument(1e-5, "what it decays to")
+    learning_rate_decay: float = argument(0.9999, "factor of its decay at each step")
+    max_grad_norm: float = argument(1.0, "gradients are clipped to this global norm")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = argument(
+        None, "precision of the products; if not given, what accelerate is launched with"
+    )
+    seed: int = argument(0, "seed of everything random")
+    eval_steps: int = argument(500, "steps between evaluations on the validation split")
+    save_steps: int = argument(500, "steps between checkpoints")
+    resume_from_checkpoint: str | None = argument(None, "'latest' or the folder of a checkpoint")
+    num_samples: int = argument(4, "new MIDI files to write at the end")
+
+
+@dataclass
+class Arguments:
+    data: DataArguments
+    architecture: ArchitectureArguments
+    training: TrainingArguments
+    command: str
+
+
+def parse_arguments(argv: list[str], description: str = "") -> Arguments:
+    """The arguments of a recipe (--config) and of the command line, which wins.
+
+    Args:
+        argv: the words of the command line after the script's name.
+        description: what --help says of the script.
+    """
+    groups = (DataArguments, ArchitectureArguments, TrainingArguments)
+    parser = HfArgumentParser(groups, description=description)
+    parser.add_argument("--config", help="YAML recipe: any of the other arguments")
+    command = shlex.join(["accelerate", "launch", "train_accelerate.py", *argv])
+    known, _ = parser.parse_known_args(argv)
+    if known.config:
+        names = {field.name for group in groups for field in fields(group)}
+        argv = recipe_arguments(Path(known.config), names) + argv
+    *parsed, _ = parser.parse_args_into_dataclasses(argv)
+    check_arguments(*parsed)
+    return Arguments(*parsed, command=command)
+
+
+def recipe_arguments(path: Path, names: set[str]) -> list[str]:
+    """A YAML recipe as command-line arguments."""
+    with path.open("rb") as file:
+        recipe = yaml.load(file, yaml.BaseLoader)  # in which "no" is a word, not False
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: found {type(recipe).__name__}, expected 'argument: value' lines")
+    if unknown := sorted(set(map(str, recipe)) - names):
+        raise ValueError(f"{path}: found unknown arguments {unknown}")
+    return [
+        word
+        for name, value in recipe.items()
+        for word in ([f"--{name}", *value] if isinstance(value, list) else [f"--{name}={value}"])
+    ]
+
+
+def check_arguments(
+    data: DataArguments, architecture: ArchitectureArguments, training: TrainingArguments
+) -> None:
+    """Raises an error that names the argument if one is out of range or goes with no other."""
+    MusicVAEConfig(**asdict(architecture))
+    least = {
+        "hop_bars": (data.hop_bars, 1),
+        "num_proc": (1 if data.num_proc is None else data.num_proc, 1),
+        "num_workers": (data.num_workers, 0),
+        "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
+        "num_epochs": (training.num_epochs, 1),
+        "batch_size": (training.batch_size, 1),
+        "seed": (training.seed, 0),
+        "eval_steps": (training.eval_steps, 1),
+        "save_steps": (training.save_steps, 1),
+        "num_samples": (training.num_samples, 1),
+    }
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name}: found {value}, expected at least {minimum}")
+    for name in ("learning_rate", "max_grad_norm"):
+        value = getattr(training, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: found {value}, expected a positive number")
+    if not 0 <= training.min_learning_rate <= training.learning_rate:
+        raise ValueError(
+            f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
+        )
+    for name in ("velocity_scaling", "hit_dropout"):
+        value = getattr(data, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: found {value}, expected 0 to 1")
+    if not 0 < training.learning_rate_decay <= 1:
+        raise ValueError(
+            f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
+        )
+    if data.data == "midi_folder" and data.data_dir is None:
+        raise ValueError("data_dir: found none, expected the folder of your MIDI files")
+    if data.data == "demo" and data.data_dir is not None:
+        raise ValueError(f"data_dir: found {data.data_dir}, expected none: demo makes its own data")
