@@ -16,14 +16,24 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from training.arguments import Arguments, TrainingArguments, parse_arguments
-from training.checkpoints import Progress, checkpoints, resume, save_checkpoint
-from training.data import augment, endless_batches, load_data
+from training.checkpoints import (
+    Progress,
+    Run,
+    check_space,
+    checkpoints,
+    describe_run,
+    find_checkpoint,
+    load_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+)
+from training.data import augment, endless_batches, fingerprint, load_data
 from training.evaluation import evaluate, loss_terms
 from training.interruption import Interruption
 from training.model_folder import export
@@ -41,14 +51,21 @@ def main() -> None:
         dataloader_config=DataLoaderConfiguration(
             split_batches=True, use_seedable_sampler=True, data_seed=training.seed
         ),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=training.gradient_accumulation_steps,
+            sync_with_dataloader=False,  # a step may reach from one epoch into the next
+        ),
     )
     use_all_cores(accelerator)
     prepare_output_dir(accelerator, training)
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
+    run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader.dataset))
+    checkpoint = find_checkpoint(training, run)
 
     set_seed(training.seed)
     config = MusicVAEConfig(**asdict(arguments.architecture))
     model = MusicVAEModel(config)
+    check_space(Path(training.output_dir), model)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
     model, optimizer, train_loader, eval_loader = accelerator.prepare(
@@ -56,16 +73,17 @@ def main() -> None:
     )
     accelerator.init_trackers("logs")
 
-    progress = resume(accelerator, training)
+    progress = load_checkpoint(accelerator, checkpoint)
     if training.max_steps is None:
-        training.max_steps = training.num_epochs * len(train_loader)
+        batches = training.num_epochs * len(train_loader)
+        training.max_steps = max(1, batches // training.gradient_accumulation_steps)
     if progress.step >= training.max_steps:
         raise ValueError(
             f"max_steps: found {training.max_steps}, expected more than the {progress.step} that "
             "the checkpoint has"
         )
     describe(accelerator, arguments, model, train_loader, progress)
-    train(accelerator, arguments, model, optimizer, train_loader, eval_loader, progress)
+    train(accelerator, arguments, model, optimizer, train_loader, eval_loader, progress, run)
     accelerator.end_training()
     if accelerator.is_main_process:
         export(arguments, config, processor, progress, train_loader.dataset, eval_loader.dataset)
@@ -90,6 +108,8 @@ def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) ->
             "--resume_from_checkpoint latest, or choose another --output_dir"
         )
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        remove_unfinished(output_dir)
 
 
 def train(
@@ -100,9 +120,11 @@ def train(
     train_loader: DataLoader,
     eval_loader: DataLoader,
     progress: Progress,
+    run: Run,
 ) -> None:
     """Trains from where `progress` stands to the last step."""
     training = arguments.training
+    skipped_in_a_row = 0
     interruption = Interruption(accelerator)
     bar = tqdm(
         total=training.max_steps,
@@ -113,25 +135,32 @@ def train(
     model.train()
     started, seconds_before = time.perf_counter(), progress.seconds
     window_start, window_sequences = started, 0
-    for batch in endless_batches(train_loader, progress.step):
+    index = progress.step * training.gradient_accumulation_steps
+    for batch in endless_batches(train_loader, index):
         if progress.step >= training.max_steps:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, progress.step)
-        output = model(*augment(batch, arguments.data), step=progress.step)
-        accelerator.backward(output.loss)
-        accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        window_sequences += len(batch["piano_roll"]) * accelerator.num_processes
+        with accelerator.accumulate(model):
+            output = model(*augment(batch, arguments.data), step=progress.step)
+            accelerator.backward(output.loss)
+        if not accelerator.sync_gradients:
+            continue
+        if take_step(accelerator, training, model, optimizer, progress.step):
+            skipped_in_a_row = 0
+        else:
+            progress.skipped_steps += 1
+            skipped_in_a_row += 1
         progress.step += 1
         progress.seconds = seconds_before + time.perf_counter() - started
         bar.update()
 
-        window_sequences += len(batch["piano_roll"]) * accelerator.num_processes
         if progress.step % LOG_EVERY_STEPS == 0:
             now = time.perf_counter()
             log_step(accelerator, bar, output, window_sequences / (now - window_start), progress)
             window_start, window_sequences = now, 0
+
+        if skipped_in_a_row > training.max_skipped_steps:
+            raise diverged(training, progress, skipped_in_a_row)
 
         last = progress.step == training.max_steps
         interrupted = not last and interruption.happened()
@@ -140,13 +169,44 @@ def train(
         if evaluating:
             saving |= evaluate_and_log(accelerator, training, model, eval_loader, progress)
         if saving:
-            save_checkpoint(accelerator, training, progress)
+            save_checkpoint(accelerator, training, progress, run)
         if interrupted:
             bar.close()
             interruption.exit(training)
         if evaluating or saving:  # neither is training
             window_start, window_sequences = time.perf_counter(), 0
     bar.close()
+
+
+def take_step(
+    accelerator: Accelerator,
+    training: TrainingArguments,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+) -> bool:
+    """Updates the weights; False, and the weights stay, if the gradient is not finite.
+
+    Where the loss is not finite, neither is its gradient. It is averaged over all processes, so
+    they all do the same.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(training, step)
+    norm = accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+    finite = math.isfinite(norm)
+    if finite or accelerator.scaler is not None:  # a scaler skips by itself, and learns from it
+        optimizer.step()
+    optimizer.zero_grad()
+    return finite
+
+
+def diverged(training: TrainingArguments, progress: Progress, num_steps: int) -> FloatingPointError:
+    whole = checkpoints(Path(training.output_dir))
+    return FloatingPointError(
+        f"step {progress.step}: found {num_steps} steps in a row whose gradient is not finite, "
+        f"expected at most {training.max_skipped_steps}. The last good checkpoint is "
+        f"{whole[-1] if whole else 'none'}; a lower --learning_rate may help"
+    )
 
 
 def learning_rate(training: TrainingArguments, step: int) -> float:
@@ -170,11 +230,13 @@ def log_step(
         **{f"train/{name}": value.mean().item() for name, value in loss_terms(output).items()},
         "train/kl_bits": output.kl_divergence.mean().item() / math.log(2),
         "train/sequences_per_second": sequences_per_second,
+        "train/skipped_steps": progress.skipped_steps,
     }
     accelerator.log(scalars, step=progress.step)
     bar.set_postfix_str(
         f"loss {scalars['train/loss']:.1f}, KL {scalars['train/kl_bits']:.1f} bits, "
         f"{sequences_per_second:.0f} sequences/s"
+        + (f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else "")
     )
 
 

@@ -100,10 +100,16 @@ class TrainingArguments:
     max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
     num_epochs: int = argument(10, "passes over the training windows")
     batch_size: int = argument(64, "sequences in a step, over all processes together")
+    gradient_accumulation_steps: int = argument(
+        1, "parts in which the sequences of a step are computed one after another, to save memory"
+    )
     learning_rate: float = argument(1e-3, "Adam's learning rate at the start")
     min_learning_rate: float = argument(1e-5, "what it decays to")
     learning_rate_decay: float = argument(0.9999, "factor of its decay at each step")
     max_grad_norm: float = argument(1.0, "gradients are clipped to this global norm")
+    max_skipped_steps: int = argument(
+        10, "steps in a row that may be skipped because their gradient is not finite"
+    )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = argument(
         None, "precision of the products; if not given, what accelerate is launched with"
     )
@@ -169,6 +175,8 @@ def check_arguments(
         "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
         "num_epochs": (training.num_epochs, 1),
         "batch_size": (training.batch_size, 1),
+        "gradient_accumulation_steps": (training.gradient_accumulation_steps, 1),
+        "max_skipped_steps": (training.max_skipped_steps, 0),
         "seed": (training.seed, 0),
         "eval_steps": (training.eval_steps, 1),
         "save_steps": (training.save_steps, 1),
@@ -177,6 +185,11 @@ def check_arguments(
     for name, (value, minimum) in least.items():
         if value < minimum:
             raise ValueError(f"{name}: found {value}, expected at least {minimum}")
+    if training.batch_size % training.gradient_accumulation_steps:
+        raise ValueError(
+            f"batch_size: found {training.batch_size}, expected a multiple of "
+            f"gradient_accumulation_steps, {training.gradient_accumulation_steps}"
+        )
     for name in ("learning_rate", "max_grad_norm"):
         value = getattr(training, name)
         if not 0 < value < math.inf:

@@ -1,5 +1,6 @@
 """Batches of windows of drums."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from processing.demo_grooves import write_demo_grooves
 from .arguments import Arguments, DataArguments
 from .interruption import ignore_interruption
 
+FINGERPRINT_WINDOWS = 256
 ATTRIBUTE_WINDOWS = 4096  # enough for the directions of a few attributes
 
 
@@ -29,7 +31,7 @@ def load_data(
         eval_builder = prepare_windows(arguments, arguments.architecture.bars)
     train_loader = DataLoader(
         load_split(train_builder, "train"),
-        training.batch_size,
+        training.batch_size // training.gradient_accumulation_steps,
         shuffle=True,
         collate_fn=collate,
         num_workers=data.num_workers,
@@ -95,13 +97,22 @@ def augment(
     return piano_roll, timing
 
 
-def endless_batches(loader: DataLoader, step: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches from `step` on, in the order in which a run that never stopped sees them."""
-    epoch, skip = divmod(step, len(loader))
+def endless_batches(loader: DataLoader, index: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches from `index` on, in the order in which a run that never stopped sees them."""
+    epoch, skip = divmod(index, len(loader))
     while True:
         loader.set_epoch(epoch)
         yield from skip_first_batches(loader, skip) if skip else loader
         epoch, skip = epoch + 1, 0
+
+
+def fingerprint(windows: datasets.Dataset) -> str:
+    """What tells one dataset from another: how many windows, and a hash of some of them."""
+    step = -(-len(windows) // FINGERPRINT_WINDOWS)
+    digest = hashlib.sha256()
+    for window in windows.select(range(0, len(windows), step)):
+        digest.update(window["piano_roll"].tobytes() + window["timing"].tobytes())
+    return f"{len(windows)} windows, {digest.hexdigest()}"
 
 
 def batches_of(windows: datasets.Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
