@@ -33,7 +33,7 @@ from training.checkpoints import (
     remove_unfinished,
     save_checkpoint,
 )
-from training.data import augment, endless_batches, fingerprint, load_data
+from training.data import augment, fingerprint, load_data
 from training.evaluation import evaluate, loss_terms
 from training.interruption import Interruption
 from training.model_folder import export
@@ -48,9 +48,7 @@ def main() -> None:
         mixed_precision=training.mixed_precision,
         log_with="tensorboard",
         project_dir=training.output_dir,
-        dataloader_config=DataLoaderConfiguration(
-            split_batches=True, use_seedable_sampler=True, data_seed=training.seed
-        ),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=training.gradient_accumulation_steps,
             sync_with_dataloader=False,  # a step may reach from one epoch into the next
@@ -68,15 +66,17 @@ def main() -> None:
     check_space(Path(training.output_dir), model)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
+    order = train_loader.sampler
     model, optimizer, train_loader, eval_loader = accelerator.prepare(
         model, optimizer, train_loader, eval_loader
     )
     accelerator.init_trackers("logs")
 
     progress = load_checkpoint(accelerator, checkpoint)
+    order.position = progress.step * training.batch_size
     if training.max_steps is None:
-        batches = training.num_epochs * len(train_loader)
-        training.max_steps = max(1, batches // training.gradient_accumulation_steps)
+        num_windows = training.num_epochs * len(train_loader.dataset)
+        training.max_steps = -(-num_windows // training.batch_size)
     if progress.step >= training.max_steps:
         raise ValueError(
             f"max_steps: found {training.max_steps}, expected more than the {progress.step} that "
@@ -135,8 +135,7 @@ def train(
     model.train()
     started, seconds_before = time.perf_counter(), progress.seconds
     window_start, window_sequences = started, 0
-    index = progress.step * training.gradient_accumulation_steps
-    for batch in endless_batches(train_loader, index):
+    for batch in train_loader:
         if progress.step >= training.max_steps:
             break
         window_sequences += len(batch["piano_roll"]) * accelerator.num_processes
@@ -270,11 +269,12 @@ def describe(
     training, config = arguments.training, accelerator.unwrap_model(model).config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     windows = len(train_loader.dataset)
+    epoch_steps = windows / training.batch_size
     accelerator.print(
         f"Model      {config.decoder}, {config.bars} bars, {parameters / 1e6:.1f} million "
         f"parameters\n"
-        f"Data       {arguments.data.data}, {windows} training windows, {len(train_loader)} steps "
-        f"an epoch\n"
+        f"Data       {arguments.data.data}, {windows} training windows, {epoch_steps:.1f} "
+        f"steps an epoch\n"
         f"Training   to step {training.max_steps} from {progress.step}, {training.batch_size} "
         f"sequences a step, {accelerator.num_processes} process(es) on {accelerator.device.type}, "
         f"mixed precision {accelerator.mixed_precision}\n"

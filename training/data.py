@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from accelerate import Accelerator, skip_first_batches
-from torch.utils.data import DataLoader
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Sampler
 
 from modeling_musicvae.drum_transforms import drop_notes, scale_velocities
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
@@ -21,18 +22,42 @@ FINGERPRINT_WINDOWS = 256
 ATTRIBUTE_WINDOWS = 4096  # enough for the directions of a few attributes
 
 
+class EpochStream(Sampler[int]):
+    """Every window once, then every window once in another order, and so on without end.
+
+    Batches are cut from the stream, so they are all full, no window is seen twice in an epoch,
+    and the batches from any position on are known without those before.
+
+    Args:
+        num_windows: how many there are.
+        seed: of the orders; they are the same in every process.
+    """
+
+    def __init__(self, num_windows: int, seed: int):
+        self.num_windows, self.seed = num_windows, seed
+        self.position = 0  # in the stream, where the next iteration starts
+
+    def __iter__(self) -> Iterator[int]:
+        first_epoch, start = divmod(self.position, self.num_windows)
+        for epoch in count(first_epoch):
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_windows)
+            yield from order[start:].tolist()
+            start = 0
+
+
 def load_data(
     accelerator: Accelerator, arguments: Arguments
 ) -> tuple[DataLoader, DataLoader, MusicVAEProcessor]:
-    """Batches of training windows and of non-overlapping validation windows."""
+    """Batches of training windows, without end, and of non-overlapping validation windows."""
     data, training = arguments.data, arguments.training
     with accelerator.main_process_first():
         train_builder = prepare_windows(arguments, data.hop_bars)
         eval_builder = prepare_windows(arguments, arguments.architecture.bars)
+    train_windows = load_split(train_builder, "train")
     train_loader = DataLoader(
-        load_split(train_builder, "train"),
+        train_windows,
         training.batch_size // training.gradient_accumulation_steps,
-        shuffle=True,
+        sampler=EpochStream(len(train_windows), training.seed),
         collate_fn=collate,
         num_workers=data.num_workers,
         worker_init_fn=ignore_interruption,
@@ -95,15 +120,6 @@ def augment(
     if data.velocity_scaling > 0:
         piano_roll = scale_velocities(piano_roll, data.velocity_scaling)
     return piano_roll, timing
-
-
-def endless_batches(loader: DataLoader, index: int) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches from `index` on, in the order in which a run that never stopped sees them."""
-    epoch, skip = divmod(index, len(loader))
-    while True:
-        loader.set_epoch(epoch)
-        yield from skip_first_batches(loader, skip) if skip else loader
-        epoch, skip = epoch + 1, 0
 
 
 def fingerprint(windows: datasets.Dataset) -> str:
