@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ os.environ["HF_HOME"] = _hf_home.name
 os.environ["HF_DATASETS_CACHE"] = os.path.join(_hf_home.name, "datasets")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["ACCELERATE_USE_CPU"] = "true"  # a GPU need not repeat its bits
+
+pytest.register_assert_rewrite("training_runs")
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +47,51 @@ def write_drums() -> Callable[..., None]:
         processor.decode(roll, timing, bpm=bpm).write(str(path))
 
     return write
+
+
+@pytest.fixture(scope="module")
+def one_cpu_thread() -> Iterator[None]:
+    import training_runs
+
+    with training_runs.one_cpu_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_grooves(tmp_path_factory) -> Path:
+    from processing.demo_grooves import write_demo_grooves
+
+    return write_demo_grooves(tmp_path_factory.mktemp("data") / "demo_grooves")
+
+
+@pytest.fixture
+def loaders(demo_grooves) -> tuple[Iterable, Iterable]:
+    """Training and validation batches of the demo grooves."""
+    import training_runs
+
+    return training_runs.loaders(demo_grooves)
+
+
+@pytest.fixture(scope="session")
+def train(demo_grooves) -> Callable[..., Path]:
+    """`training_runs.train` on the demo grooves, unless other data is asked for."""
+    import training_runs
+
+    return partial(training_runs.train, data="groove", data_dir=demo_grooves)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(train, tmp_path_factory) -> Path:
+    """The folder of a run from its first step to its last; not to be written to."""
+    from training_runs import RUN
+
+    return train(tmp_path_factory.mktemp("runs") / "uninterrupted", **RUN)
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory) -> tuple[Path, str]:
+    """What a short quickstart leaves, and what it prints."""
+    from training_runs import launch
+
+    output_dir = tmp_path_factory.mktemp("launched") / "quickstart"
+    return output_dir, launch(output_dir, max_steps=30, eval_steps=10, learning_rate=0.01)
