@@ -76,7 +76,7 @@ def remove_unfinished(output_dir: Path) -> None:
 def save_checkpoint(
     accelerator: Accelerator, training: TrainingArguments, progress: Progress, run: Run
 ) -> None:
-    """Saves what `load_checkpoint` needs under a temporary name, renames it, and drops older checkpoints.
+    """Saves a checkpoint under a temporary name, renames it, and drops older ones.
 
     The best checkpoint and the last one stay. One that is there already is left alone: it was
     saved by the same run on its way to the same step, and is the same.
