@@ -12,6 +12,7 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from test_convert_magenta import write_checkpoint
 from test_magenta_variables import random_variables
 
@@ -21,7 +22,7 @@ from processing.demo_grooves import write_demo_grooves
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TINY = "--latent_size 8 --encoder_hidden_size 8 --decoder_hidden_size 8 --max_steps 2"
+TINY = "--latent_size 8 --encoder_hidden_size 8 --decoder_hidden_size 8 --max_steps"
 
 
 def snippets(language: str) -> list[str]:
@@ -33,15 +34,16 @@ def snippet(language: str, containing: str) -> str:
     return found
 
 
-def launch(command: str, cwd: Path, **environment: str) -> str:
+def launch(command: str, cwd: Path, max_steps: int = 2, **environment: str) -> str:
     """Runs a training command of README.md on a tiny model; returns what it prints."""
     words = shlex.split(command)
     assert words[:2] == ["accelerate", "launch"]
     words[:2] = [sys.executable, "-m", "accelerate.commands.launch"]
     for name in ("train_accelerate.py", "model_card.md", "recipes"):
-        (cwd / name).symlink_to(ROOT / name)
+        if not (cwd / name).exists():
+            (cwd / name).symlink_to(ROOT / name)
     run = subprocess.run(
-        [*words, *shlex.split(TINY)],
+        [*words, *shlex.split(TINY), str(max_steps)],
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | environment,
         stdout=subprocess.PIPE,
@@ -55,7 +57,7 @@ def launch(command: str, cwd: Path, **environment: str) -> str:
 
 def test_no_snippet_is_forgotten():
     assert len(snippets("python")) == len(DRUMS_MADE) + 2  # and loading, and the dataset
-    assert len(snippets("bash")) == 4
+    assert len(snippets("bash")) == 3 + len(MACHINES) + 1  # convert, train, go on
     assert README.count("```") == 2 * len(snippets("python") + snippets("bash"))
 
 
@@ -194,9 +196,49 @@ def test_training_on_own_files(tmp_path):
     MusicVAEModel.from_pretrained(tmp_path / "outputs/my_drums")
 
 
+# The configurations of accelerate, how many processes each has, and whether a CPU can run it.
+MACHINES = {
+    "one_cpu": (1, True),
+    "two_cpus": (2, True),
+    "one_gpu": (1, False),
+    "eight_gpus": (8, False),
+    "two_nodes": (16, False),
+}
+
+
+def machine_command(name: str) -> tuple[dict[str, str], list[str]]:
+    """The environment and the words of the command that README.md has for a kind of machine."""
+    words = shlex.split(snippet("bash", f"recipes/accelerate/{name}.yaml"))
+    start = words.index("accelerate")
+    return dict(word.split("=", 1) for word in words[:start]), words[start:]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_accelerate_reads_the_configuration_of_a_machine(name):
+    num_processes, on_cpu = MACHINES[name]
+    _, words = machine_command(name)
+    arguments = launch_command_parser().parse_args(words[2:])
+    launched, configuration, _ = _validate_launch_command(arguments)
+    assert (launched.num_processes, launched.training_script) == (
+        num_processes,
+        "train_accelerate.py",
+    )
+    assert launched.multi_gpu == (num_processes > 1)
+    assert launched.mixed_precision == ("no" if on_cpu else "bf16")
+    assert {path.stem for path in (ROOT / "recipes/accelerate").iterdir()} == set(MACHINES)
+
+
 @pytest.mark.slow
-def test_training_in_several_processes(tmp_path):
-    command = snippet("bash", "--multi_gpu").strip()
-    output = launch(f"{command} --data demo", tmp_path, ACCELERATE_USE_CPU="true")
-    assert "4 process(es)" in output
+def test_training_in_two_processes(tmp_path):
+    environment, words = machine_command("two_cpus")
+    output = launch(shlex.join([*words, "--data", "demo"]), tmp_path, **environment)
+    assert "2 process(es)" in output
     MusicVAEModel.from_pretrained(tmp_path / "outputs/groove_4bar")
+
+
+@pytest.mark.slow
+def test_going_on(tmp_path):
+    command = snippet("bash", "--resume_from_checkpoint").strip()
+    started = command.replace(" --resume_from_checkpoint latest", "")
+    launch(f"{started} --data demo", tmp_path, max_steps=1)
+    assert "to step 2 from 1" in launch(f"{command} --data demo", tmp_path)
