@@ -36,7 +36,8 @@ from training.checkpoints import (
 from training.data import augment, fingerprint, load_data
 from training.evaluation import evaluate, loss_terms
 from training.interruption import Interruption
-from training.model_folder import export
+from training.model_folder import ModelFolder
+from training.publishing import Publisher, open_repository
 
 LOG_EVERY_STEPS = 10
 
@@ -56,6 +57,9 @@ def main() -> None:
     )
     use_all_cores(accelerator)
     prepare_output_dir(accelerator, training)
+    publishing = arguments.hub.push_to_hub and accelerator.is_main_process
+    if publishing:
+        arguments.hub.hub_model_id = open_repository(arguments.hub, Path(training.output_dir))
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
     run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader.dataset))
     checkpoint = find_checkpoint(training, run)
@@ -83,10 +87,26 @@ def main() -> None:
             "the checkpoint has"
         )
     describe(accelerator, arguments, model, train_loader, progress)
-    train(accelerator, arguments, model, optimizer, train_loader, eval_loader, progress, run)
+    model_folder = ModelFolder(
+        arguments, config, processor, train_loader.dataset, eval_loader.dataset
+    )
+    publisher = Publisher(arguments.hub, training, model_folder.write) if publishing else None
+    train(
+        accelerator,
+        arguments,
+        model,
+        optimizer,
+        train_loader,
+        eval_loader,
+        progress,
+        run,
+        publisher,
+    )
     accelerator.end_training()
     if accelerator.is_main_process:
-        export(arguments, config, processor, progress, train_loader.dataset, eval_loader.dataset)
+        model_folder.export(progress)
+    if publisher:
+        publisher.finish(progress)
 
 
 def use_all_cores(accelerator: Accelerator) -> None:
@@ -121,6 +141,7 @@ def train(
     eval_loader: DataLoader,
     progress: Progress,
     run: Run,
+    publisher: Publisher | None,
 ) -> None:
     """Trains from where `progress` stands to the last step."""
     training = arguments.training
@@ -169,6 +190,8 @@ def train(
             saving |= evaluate_and_log(accelerator, training, model, eval_loader, progress)
         if saving:
             save_checkpoint(accelerator, training, progress, run)
+            if publisher and not interrupted:
+                publisher.publish(progress)
         if interrupted:
             bar.close()
             interruption.exit(training)
@@ -280,6 +303,8 @@ def describe(
         f"mixed precision {accelerator.mixed_precision}\n"
         f"Output     {training.output_dir} (tensorboard --logdir {training.output_dir}/logs)"
     )
+    if arguments.hub.push_to_hub:
+        accelerator.print(f"Hub        {arguments.hub.hub_model_id} ({arguments.hub.hub_strategy})")
 
 
 if __name__ == "__main__":

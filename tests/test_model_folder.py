@@ -140,6 +140,16 @@ def test_the_card_is_valid(quickstart):
     assert "{{" not in card.text
 
 
+def test_the_hub_reads_the_results_of_the_best_model_from_the_card(quickstart):
+    output_dir, _ = quickstart
+    results = ModelCard.load(output_dir / "README.md").data.eval_results
+    _, metrics = best_checkpoint(output_dir)
+    assert {result.metric_type: result.metric_value for result in results} == metrics
+    assert {(result.dataset_type, result.dataset_split) for result in results} == {
+        ("demo", "validation")
+    }
+
+
 # What someone runs who has the libraries and the folder, and nothing of ours.
 STRANGER = """
 import sys

@@ -13,6 +13,7 @@ import pretty_midi
 import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from loopback_hub import LoopbackHub
 from test_convert_magenta import write_checkpoint
 from test_magenta_variables import random_variables
 
@@ -56,8 +57,8 @@ def launch(command: str, cwd: Path, max_steps: int = 2, **environment: str) -> s
 
 
 def test_no_snippet_is_forgotten():
-    assert len(snippets("python")) == len(DRUMS_MADE) + 2  # and loading, and the dataset
-    assert len(snippets("bash")) == 3 + len(MACHINES) + 1  # convert, train, go on
+    assert len(snippets("python")) == len(DRUMS_MADE) + 3  # and loading, the dataset, a revision
+    assert len(snippets("bash")) == 3 + len(MACHINES) + 2  # convert, train; go on, publish
     assert README.count("```") == 2 * len(snippets("python") + snippets("bash"))
 
 
@@ -113,7 +114,7 @@ def used_as_described(write_drums, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for code in snippets("python"):
-            if "GrooveMIDI" not in code:
+            if "GrooveMIDI" not in code and "revision" not in code:
                 exec(code, names)
     return folder
 
@@ -242,3 +243,15 @@ def test_going_on(tmp_path):
     started = command.replace(" --resume_from_checkpoint latest", "")
     launch(f"{started} --data demo", tmp_path, max_steps=1)
     assert "to step 2 from 1" in launch(f"{command} --data demo", tmp_path)
+
+
+@pytest.mark.slow
+def test_publishing(tmp_path):
+    command, code = snippet("bash", "--push_to_hub").strip(), snippet("python", "revision=")
+    with LoopbackHub() as hub:
+        environment = hub.environment(hub.create_token("you"), tmp_path / "home")
+        launch(f"{command} --data demo", tmp_path, **environment)
+        code = code.replace("step-4800", "step-2")
+        code = f"from modeling_musicvae import MusicVAEModel\n{code}"
+        reader = [sys.executable, "-c", code]
+        subprocess.run(reader, cwd=ROOT, env=os.environ | environment, check=True, timeout=300)

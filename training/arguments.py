@@ -121,10 +121,23 @@ class TrainingArguments:
 
 
 @dataclass
+class HubArguments:
+    push_to_hub: bool = argument(False, "publish the model on the Hugging Face Hub")
+    hub_model_id: str | None = argument(
+        None, "its name there, 'user/name'; if not given, yours and that of the output folder"
+    )
+    hub_private: bool = argument(False, "make its repository private")
+    hub_strategy: Literal["end", "best", "every_save"] = argument(
+        "end", "push when training ends, also when the model is the best so far, or at each save"
+    )
+
+
+@dataclass
 class Arguments:
     data: DataArguments
     architecture: ArchitectureArguments
     training: TrainingArguments
+    hub: HubArguments
     command: str
 
 
@@ -135,7 +148,7 @@ def parse_arguments(argv: list[str], description: str = "") -> Arguments:
         argv: the words of the command line after the script's name.
         description: what --help says of the script.
     """
-    groups = (DataArguments, ArchitectureArguments, TrainingArguments)
+    groups = (DataArguments, ArchitectureArguments, TrainingArguments, HubArguments)
     parser = HfArgumentParser(groups, description=description)
     parser.add_argument("--config", help="YAML recipe: any of the other arguments")
     command = shlex.join(["accelerate", "launch", "train_accelerate.py", *argv])
@@ -164,7 +177,10 @@ def recipe_arguments(path: Path, names: set[str]) -> list[str]:
 
 
 def check_arguments(
-    data: DataArguments, architecture: ArchitectureArguments, training: TrainingArguments
+    data: DataArguments,
+    architecture: ArchitectureArguments,
+    training: TrainingArguments,
+    hub: HubArguments,
 ) -> None:
     """Raises an error that names the argument if one is out of range or goes with no other."""
     MusicVAEConfig(**asdict(architecture))
@@ -210,3 +226,5 @@ def check_arguments(
         raise ValueError("data_dir: found none, expected the folder of your MIDI files")
     if data.data == "demo" and data.data_dir is not None:
         raise ValueError(f"data_dir: found {data.data_dir}, expected none: demo makes its own data")
+    if not hub.push_to_hub and hub != HubArguments():
+        raise ValueError("push_to_hub: found False, expected True with other arguments of the Hub")

@@ -1,14 +1,15 @@
-"""The folder that a training run leaves: model, processor, card, new MIDI files, their picture."""
+"""The folder of a trained model: model, processor, card, new MIDI files, their picture."""
 
 import os
 import platform
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors.torch import load_file
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
@@ -17,9 +18,25 @@ from processing.drum_kit import DRUM_NAMES
 from processing.picture import draw_piano_rolls
 
 from .arguments import Arguments, TrainingArguments
-from .checkpoints import Progress
+from .checkpoints import Progress, checkpoint_weights
 from .data import batches_of, collate
 
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "processor_config.json",
+    "*.py",
+    "README.md",
+    "samples/*",
+    "samples.png",
+    "logs/**/*",
+)
+
+DATA_NAMES = {
+    "groove": "Groove MIDI Dataset",
+    "midi_folder": "a folder of MIDI files",
+    "demo": "demo grooves",
+}
 # What a user does with a model of each input transform, but for "none".
 VERBS = {
     "humanize": "humanize(windows.piano_roll)",
@@ -29,33 +46,56 @@ VERBS = {
 }
 
 
-def export(
-    arguments: Arguments,
-    config: MusicVAEConfig,
-    processor: MusicVAEProcessor,
-    progress: Progress,
-    train_windows: datasets.Dataset,
-    eval_windows: datasets.Dataset,
-) -> None:
-    """Writes the best model with processor, card, new MIDI files and their picture."""
-    output_dir = Path(arguments.training.output_dir)
-    model = best_model(output_dir, config, progress)
-    model.fit_attribute_vectors(batches_of(train_windows))
-    with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
-        folder = Path(temporary)
+@dataclass
+class ModelFolder:
+    """Writes what belongs to a model of a run; `MODEL_FILES` are its files."""
+
+    arguments: Arguments
+    config: MusicVAEConfig
+    processor: MusicVAEProcessor
+    train_windows: datasets.Dataset
+    eval_windows: datasets.Dataset
+
+    def write(self, folder: Path, weights: Path, step: int, progress: Progress) -> None:
+        """Writes a model with processor, code, card, new MIDI files and their picture.
+
+        No random number of training is used up, so that it can go on in another thread.
+
+        Args:
+            folder: where to.
+            weights: the file that has them.
+            step: after which they were saved.
+            progress: of the run.
+        """
+        model = load_model(self.config, weights)
+        model.fit_attribute_vectors(batches_of(self.train_windows))
         model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        write_samples(model, processor, eval_windows, folder, arguments.training)
-        write_model_card(arguments, model, progress, len(train_windows), folder)
-        move_into(folder, output_dir)
-    print(f"Model      {output_dir} (best of step {progress.best_step})")
-    print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
+        self.processor.save_pretrained(folder)
+        write_samples(model, self.processor, self.eval_windows, folder, self.arguments.training)
+        write_model_card(self.arguments, model, step, progress, len(self.train_windows), folder)
+
+    def export(self, progress: Progress) -> None:
+        """Writes the best model of the run into its output folder."""
+        output_dir = Path(self.arguments.training.output_dir)
+        weights = checkpoint_weights(output_dir, progress.best_step)
+        with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
+            folder = Path(temporary)
+            self.write(folder, weights, progress.best_step, progress)
+            move_into(folder, output_dir)
+        print(f"Model      {output_dir} (best of step {progress.best_step})")
+        print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
 
 
-def best_model(output_dir: Path, config: MusicVAEConfig, progress: Progress) -> MusicVAEModel:
-    model = MusicVAEModel(config)
-    checkpoint = Path(output_dir, "checkpoints", f"checkpoint-{progress.best_step}")
-    model.load_state_dict(load_file(Path(checkpoint, "model.safetensors")))
+def model_files(folder: Path) -> list[Path]:
+    """The files in a folder that belong to its model, as paths in it."""
+    found = (path for pattern in MODEL_FILES for path in folder.glob(pattern))
+    return sorted(path.relative_to(folder) for path in found if path.is_file())
+
+
+def load_model(config: MusicVAEConfig, weights: Path) -> MusicVAEModel:
+    with torch.device("meta"):  # no weights are drawn
+        model = MusicVAEModel(config)
+    model.load_state_dict(load_file(weights), assign=True)
     return model.eval()
 
 
@@ -87,16 +127,17 @@ def write_samples(
 
 
 def write_model_card(
-    arguments: Arguments, model: MusicVAEModel, progress: Progress, windows: int, folder: Path
+    arguments: Arguments,
+    model: MusicVAEModel,
+    step: int,
+    progress: Progress,
+    windows: int,
+    folder: Path,
 ) -> None:
-    """Fills in model_card.md with what was measured."""
-    card_data = ModelCardData(
-        license="apache-2.0",
-        library_name="transformers",
-        tags=["music", "drums", "midi", "vae"],
-    )
+    """Fills in model_card.md with what was measured; only the best model has metrics."""
+    metrics = progress.best_metrics if step == progress.best_step else {}
     card = ModelCard.from_template(
-        card_data,
+        describe_for_the_hub(arguments, metrics),
         template_path=str(Path(__file__).parents[1] / "model_card.md"),
         model=model.config,
         verb=VERBS.get(model.config.input_transform),
@@ -107,11 +148,37 @@ def write_model_card(
         windows=windows,
         training=arguments.training,
         command=arguments.command,
+        step=step,
         progress=progress,
-        metrics=progress.best_metrics,
+        metrics=metrics,
         machine=machine(),
     )
     card.save(folder / "README.md")
+
+
+def describe_for_the_hub(arguments: Arguments, metrics: dict[str, float]) -> ModelCardData:
+    """What the Hub reads of a card."""
+    results = [
+        EvalResult(
+            task_type="other",
+            dataset_type=arguments.data.data,
+            dataset_name=DATA_NAMES[arguments.data.data],
+            dataset_split="validation",
+            metric_type=name,
+            metric_name=name.replace("_", " "),
+            metric_value=value,
+        )
+        for name, value in metrics.items()
+    ]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="other",
+        tags=["music", "drums", "midi", "vae"],
+        metrics=list(metrics) or None,
+        model_name="MusicVAE",
+        eval_results=results or None,
+    )
 
 
 def machine() -> str:
