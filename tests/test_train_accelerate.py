@@ -1,7 +1,10 @@
 """Whole runs of train_accelerate.py, in this process and through the launcher."""
 
+import json
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,17 +13,19 @@ from training_runs import (
     LEARNED_LAST,
     METRICS,
     RUN,
-    TWO_PROCESSES,
     WEIGHTS,
     assert_ends_like,
     best_checkpoint,
     differing_weights,
+    fixed_noise,
     launch,
     parse,
     scalars,
 )
 
+from modeling_musicvae import MusicVAEModel
 from train_accelerate import learning_rate
+from training.checkpoints import checkpoints
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,75 @@ def test_training_that_diverges(train, tmp_path):
     assert not (tmp_path / WEIGHTS).exists()
 
 
+@pytest.fixture
+def poison(monkeypatch) -> Callable[..., None]:
+    """Makes the loss of some training steps, counted from 0, infinite."""
+    forward = MusicVAEModel.forward
+
+    def poison(*steps: int) -> None:
+        def poisoned(self: MusicVAEModel, *drums, step: int | None = None, **others):
+            output = forward(self, *drums, step=step, **others)
+            if step in steps:
+                output.loss = output.loss * math.inf
+            return output
+
+        monkeypatch.setattr(MusicVAEModel, "forward", poisoned)
+
+    return poison
+
+
+def test_a_step_that_is_not_finite_is_skipped(poison, train, tmp_path):
+    poison(2)
+    train(tmp_path, max_steps=3, eval_steps=1, save_steps=1)
+    before, after = checkpoints(tmp_path)  # the best and the last one
+    assert (before.name, after.name) == ("checkpoint-2", "checkpoint-3")
+    assert differing_weights(before, after) == []
+    progress = [json.loads((path / "progress.json").read_text()) for path in (before, after)]
+    assert [values["skipped_steps"] for values in progress] == [0, 1]
+
+
+@pytest.mark.parametrize("parts", [1, 4], ids=["whole", "one part of four"])
+def test_skipped_steps_are_counted_and_shown_and_training_goes_on(
+    parts, poison, train, tmp_path, capsys
+):
+    poison(1, 4)
+    small = {"hop_bars": 4, "batch_size": 16, "gradient_accumulation_steps": parts}
+    train(tmp_path, **small, max_steps=10, eval_steps=5)
+    shown = scalars(tmp_path)
+    assert shown["train/skipped_steps"] == {10: 2}
+    assert shown["validation/loss"][10] < shown["validation/loss"][5]
+    assert "2 steps skipped" in capsys.readouterr().err
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite(poison, train, tmp_path):
+    poison(1, 2, 4, 5, 6, 7)
+    message = (
+        "^step 7: found 3 steps in a row whose gradient is not finite, expected at most 2. "
+        f"The last good checkpoint is {tmp_path}/checkpoints/checkpoint-6"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        train(tmp_path, max_steps=10, save_steps=2, max_skipped_steps=2)
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+IN_PARTS = {"hop_bars": 4, "batch_size": 8, "max_steps": 10, "eval_steps": 10, "free_bits": 0}
+
+
+@pytest.fixture(scope="module")
+def in_one_part(train, tmp_path_factory) -> Path:
+    with fixed_noise():
+        return train(tmp_path_factory.mktemp("runs") / "in_one_part", **IN_PARTS)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_a_step_in_parts_is_the_step_in_one(parts, in_one_part, train, tmp_path):
+    with fixed_noise():
+        train(tmp_path, **IN_PARTS, gradient_accumulation_steps=parts)
+    weights, expected = (load_file(path / WEIGHTS) for path in (tmp_path, in_one_part))
+    for name in weights.keys() - LEARNED_LAST:
+        torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=1e-6)
+
+
 def test_an_output_dir_that_is_a_file(train, tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
@@ -120,19 +194,6 @@ def test_tensorboard_shows_training_and_validation(quickstart):
     assert all(list(shown[name]) == [10, 20, 30] for name in expected - perhaps)
     for step, loss in shown["validation/loss"].items():
         assert f"step {step}: validation loss {loss:.4g}, " in printed
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path):
-    output_dir = tmp_path / "two"
-    for settings in {"max_steps": 20}, {"max_steps": 30, "resume_from_checkpoint": "latest"}:
-        settings |= {"eval_steps": 10, "learning_rate": 0.01}
-        printed = launch(output_dir, *TWO_PROCESSES, **settings)
-        assert "2 process(es) on cpu" in printed
-    losses = scalars(output_dir)["validation/loss"]
-    assert losses[10] > losses[20] > losses[30]
-    best, _ = best_checkpoint(output_dir)
-    assert differing_weights(output_dir, best) == LEARNED_LAST
 
 
 @pytest.mark.slow

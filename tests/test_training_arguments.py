@@ -77,6 +77,8 @@ def test_a_missing_recipe_is_refused_by_name(tmp_path):
         ("max_steps", 0),
         ("num_epochs", 0),
         ("batch_size", 0),
+        ("gradient_accumulation_steps", 0),
+        ("max_skipped_steps", -1),
         ("learning_rate", 0.0),
         ("learning_rate", "nan"),
         ("learning_rate", "inf"),
@@ -148,6 +150,14 @@ def test_a_word_that_makes_no_sense_is_refused_by_name(name, value, capsys):
     assert f"argument --{name}" in capsys.readouterr().err
 
 
+def test_a_step_is_made_of_equal_parts():
+    arguments = parse(batch_size=12, gradient_accumulation_steps=4)
+    assert arguments.training.gradient_accumulation_steps == 4
+    message = "^batch_size: found 12, expected a multiple of gradient_accumulation_steps, 5"
+    with pytest.raises(ValueError, match=message):
+        parse(batch_size=12, gradient_accumulation_steps=5)
+
+
 def test_data_dir_goes_with_the_data():
     with pytest.raises(ValueError, match="^data_dir: found none, expected the folder"):
         parse(data="midi_folder")
@@ -156,7 +166,7 @@ def test_data_dir_goes_with_the_data():
 
 
 def test_there_are_no_other_recipes():
-    assert {path.stem for path in RECIPES.iterdir()} == set(INTENDED)
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == set(INTENDED)
 
 
 @pytest.mark.parametrize("name", INTENDED)

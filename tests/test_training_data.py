@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DataLoader
 from training_runs import parse
 
 from processing.errors import DatasetFolderError
-from training.data import augment, collate, load_data
+from training.data import EpochStream, augment, collate, fingerprint, load_data
 
 
 def windows(batch: dict[str, torch.Tensor]) -> list[bytes]:
@@ -62,6 +64,53 @@ def test_batches_from_a_step_on_are_those_of_a_run_that_never_stopped(loaders, e
     step, last_step = max(int(epochs * epoch_steps) + offset, 0), int(3 * epoch_steps)
     uninterrupted = batches(loader, 0, last_step)
     assert batches(loader, step, last_step - step) == uninterrupted[step:]
+
+
+def numbers(stream: EpochStream, count: int) -> list[int]:
+    return list(islice(stream, count))
+
+
+sizes, seeds = st.integers(1, 50), st.integers(0, 2**32)
+
+
+@given(num_windows=sizes, seed=seeds)
+def test_every_epoch_of_the_stream_has_every_window_once(num_windows, seed):
+    stream = numbers(EpochStream(num_windows, seed), 3 * num_windows)
+    for epoch in range(3):
+        assert sorted(stream[epoch * num_windows :][:num_windows]) == list(range(num_windows))
+
+
+@given(num_windows=sizes, seed=seeds, position=st.integers(0, 120))
+def test_the_stream_from_a_position_on_is_that_of_any_process_after_it(num_windows, seed, position):
+    resumed = EpochStream(num_windows, seed)
+    resumed.position = position
+    from_the_start = numbers(EpochStream(num_windows, seed), position + 60)
+    assert numbers(resumed, 60) == from_the_start[position:]
+
+
+def test_each_epoch_and_each_seed_has_an_order_of_its_own():
+    epochs = BatchSampler(EpochStream(100, seed=0), 100, drop_last=False)
+    orders = [tuple(order) for order in islice(epochs, 10)]
+    orders += [tuple(numbers(EpochStream(100, seed), 100)) for seed in range(1, 10)]
+    assert len(set(orders)) == len(orders) == 19
+
+
+def test_all_batches_are_full_though_no_epoch_is_a_whole_number_of_them(loaders):
+    loader, _ = loaders
+    batch_size = loader.total_batch_size
+    assert len(loader.dataset) % batch_size > 0
+    lengths = [len(batch) for batch in batches(loader, 0, 10)]
+    assert lengths == [batch_size] * 10 and 10 * batch_size > 2 * len(loader.dataset)
+
+
+def test_the_fingerprint_is_that_of_the_windows(loaders):
+    train_windows, eval_windows = (loader.dataset for loader in loaders)
+    every = range(len(train_windows))
+    assert fingerprint(train_windows) == fingerprint(train_windows.select(every))
+    without_one = train_windows.select(every[:-1])
+    swapped = train_windows.select([1, 0, *every[2:]])
+    others = [fingerprint(windows) for windows in (eval_windows, without_one, swapped)]
+    assert len({fingerprint(train_windows), *others}) == 4
 
 
 @pytest.fixture

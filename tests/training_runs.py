@@ -141,6 +141,25 @@ def train(output_dir: Path, **arguments) -> Path:
     return output_dir
 
 
+@contextmanager
+def fixed_noise() -> Iterator[None]:
+    """Latents get the same noise for every window, whichever process and batch it is in."""
+    forward = MusicVAEModel.forward
+
+    def noise(shape: tuple[int, ...], **_) -> torch.Tensor:
+        return torch.linspace(-1, 1, shape[-1]).expand(shape)
+
+    def forward_with_noise(self: MusicVAEModel, *args, **kwargs):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "randn_like", lambda like: noise(like.shape))
+            return forward(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MusicVAEModel, "forward", forward_with_noise)
+        patch.setattr(torch, "randn", noise)  # of which evaluation makes its noise
+        yield
+
+
 def checkpoint_names(output_dir: Path) -> set[str]:
     return {path.name for path in (output_dir / "checkpoints").iterdir()}
 
@@ -180,14 +199,18 @@ PATIENT_THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @contextmanager
-def launched(output_dir: Path, *launcher_argv: str, **arguments) -> Iterator[subprocess.Popen]:
-    """The script under `accelerate launch`, in a group of processes of its own."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher_argv, str(SCRIPT)]
+def launched(
+    output_dir: Path, *launcher_argv: str, script: Path = SCRIPT, **arguments
+) -> Iterator[subprocess.Popen]:
+    """A script under `accelerate launch`, in a group of processes of its own."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher_argv, str(script)]
     command += as_argv({"config": RECIPES / "quickstart.yaml", "output_dir": output_dir})
     process = subprocess.Popen(
         [*command, *as_argv(TINY | arguments)],
         cwd=output_dir.parent,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"} | PATIENT_THREADS,
+        env=os.environ
+        | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SCRIPT.parent)}
+        | PATIENT_THREADS,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

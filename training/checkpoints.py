@@ -67,6 +67,10 @@ def checkpoints(output_dir: Path) -> list[Path]:
     return sorted(whole, key=lambda folder: int(folder.name.split("-")[1]))
 
 
+def checkpoint_weights(output_dir: Path, step: int) -> Path:
+    return Path(output_dir, "checkpoints", f"checkpoint-{step}", "model.safetensors")
+
+
 def remove_unfinished(output_dir: Path) -> None:
     """Removes what a run that was killed while it saved has left."""
     for folder in Path(output_dir, "checkpoints").glob("checkpoint-*.tmp"):
@@ -76,18 +80,16 @@ def remove_unfinished(output_dir: Path) -> None:
 def save_checkpoint(
     accelerator: Accelerator, training: TrainingArguments, progress: Progress, run: Run
 ) -> None:
-    """Saves a checkpoint under a temporary name, renames it, and drops older ones.
+    """Saves a checkpoint under a temporary name, renames it, and drops all but it and the best.
 
-    The best checkpoint and the last one stay. One that is there already is left alone: it was
-    saved by the same run on its way to the same step, and is the same.
+    One of the same step is replaced: the run has gone on from an older one, perhaps because that
+    one was damaged.
 
     Raises:
         CheckpointError: it could not be written; nothing of it stays behind.
     """
     output_dir = Path(training.output_dir)
     folder = Path(output_dir, "checkpoints", f"checkpoint-{progress.step}")
-    if folder.exists():
-        return
     temporary = folder.with_suffix(".tmp")
     try:
         accelerator.save_state(str(temporary))
@@ -96,8 +98,11 @@ def save_checkpoint(
             write_json(temporary / PROGRESS, asdict(progress))
             write_json(temporary / RUN, run)
             write_json(temporary / CHECKSUMS, checksums(temporary))
-            synchronize(temporary)
+            synchronize(*temporary.rglob("*"), temporary)
+            if folder.exists():
+                discard(folder)
             temporary.rename(folder)
+            synchronize(folder.parent)
     except Exception as error:  # a full disk surfaces as an error of every library that writes
         shutil.rmtree(temporary, ignore_errors=True)
         kept = [str(whole) for whole in checkpoints(output_dir)[-1:]] or ["none"]
@@ -107,8 +112,15 @@ def save_checkpoint(
     if accelerator.is_main_process:
         for old in checkpoints(output_dir):
             if old.name not in (folder.name, f"checkpoint-{progress.best_step}"):
-                shutil.rmtree(old)
+                discard(old)
     accelerator.wait_for_everyone()
+
+
+def discard(folder: Path) -> None:
+    """Removes a checkpoint such that what a kill leaves of it is not taken for whole."""
+    doomed = folder.with_suffix(".old.tmp")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def check_space(output_dir: Path, model: torch.nn.Module) -> None:
@@ -153,7 +165,13 @@ def check_whole(folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: found no {CHECKSUMS}, expected that of a whole checkpoint"
         )
-    for name, expected in read_json(folder / CHECKSUMS).items():
+    try:
+        saved = read_json(folder / CHECKSUMS)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{folder / CHECKSUMS}: found {error}, expected JSON: the file is damaged"
+        ) from error
+    for name, expected in saved.items():
         if name not in found:
             raise CheckpointError(f"{folder}: found no {name}, expected what was saved")
         if found[name] != expected:
@@ -191,9 +209,9 @@ def checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def synchronize(folder: Path) -> None:
-    """Waits until a folder and all in it are on the disk, so that no rename overtakes them."""
-    for path in (*folder.rglob("*"), folder):
+def synchronize(*paths: Path) -> None:
+    """Waits until files and folders are on the disk, so that nothing later overtakes them."""
+    for path in paths:
         if path.is_file() or os.name == "posix":  # elsewhere folders cannot be opened
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)

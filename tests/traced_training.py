@@ -1,0 +1,58 @@
+"""train_accelerate.py, which also writes what its process read and drew to trace-RANK.json."""
+
+import hashlib
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+from training_runs import fixed_noise
+
+import train_accelerate
+from modeling_musicvae import MusicVAEModel
+from training.arguments import TrainingArguments
+
+Trace = dict[str, list]
+
+
+def window_names(timing: torch.Tensor) -> list[str]:
+    """What tells windows apart: no two have the same timing, (batch, drums, steps)."""
+    return [hashlib.sha256(window.numpy().tobytes()).hexdigest()[:16] for window in timing]
+
+
+def read_traces(output_dir: Path) -> list[Trace]:
+    """One of each process; `windows` and `noise`, that of the latents, by training step."""
+    return [json.loads(path.read_text()) for path in sorted(output_dir.glob("trace-*.json"))]
+
+
+def main() -> None:
+    trace = {"windows": [], "noise": []}
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        if isinstance(module, MusicVAEModel) and module.training:
+            _, timing = inputs
+            noise = (output.latents - output.mean) / output.std
+            trace["windows"].append(window_names(timing))
+            trace["noise"].append(noise.tolist())
+
+    def write(training: TrainingArguments) -> None:
+        path = Path(training.output_dir, f"trace-{os.environ['RANK']}.json")
+        path.write_text(json.dumps(trace))
+
+    original = train_accelerate.train
+
+    def train(accelerator: Any, arguments: Any, *others: Any) -> None:
+        original(accelerator, arguments, *others)
+        write(arguments.training)
+
+    train_accelerate.train = train
+    register_module_forward_hook(note)
+    with fixed_noise() if "FIXED_NOISE" in os.environ else nullcontext():
+        train_accelerate.main()
+
+
+if __name__ == "__main__":
+    main()
