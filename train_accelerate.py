@@ -52,9 +52,10 @@ def main() -> None:
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=training.gradient_accumulation_steps,
-            sync_with_dataloader=False,  # a step may reach from one epoch into the next
+            sync_with_dataloader=False,
         ),
     )
+    training.mixed_precision = accelerator.mixed_precision  # the launcher's, if none was given
     use_all_cores(accelerator)
     prepare_output_dir(accelerator, training)
     publishing = arguments.hub.push_to_hub and accelerator.is_main_process
@@ -81,9 +82,9 @@ def main() -> None:
     if training.max_steps is None:
         num_windows = training.num_epochs * len(train_loader.dataset)
         training.max_steps = -(-num_windows // training.batch_size)
-    if progress.step >= training.max_steps:
+    if progress.step > training.max_steps:
         raise ValueError(
-            f"max_steps: found {training.max_steps}, expected more than the {progress.step} that "
+            f"max_steps: found {training.max_steps}, expected at least the {progress.step} that "
             "the checkpoint has"
         )
     describe(accelerator, arguments, model, train_loader, progress)
@@ -198,6 +199,7 @@ def train(
         if evaluating or saving:  # neither is training
             window_start, window_sequences = time.perf_counter(), 0
     bar.close()
+    interruption.end()
 
 
 def take_step(

@@ -402,10 +402,8 @@ def sample_classes(logits: torch.Tensor, temperature: float, uniform: torch.Tens
         return logits.argmax(-1)
     cumulative = torch.softmax(logits / temperature, -1).cumsum_(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]
-    drawn = torch.searchsorted(cumulative, threshold, right=True)
-    # However threshold and sums are rounded, the last class of any probability is the last drawn.
-    last = torch.searchsorted(cumulative, cumulative[..., -1:].contiguous())
-    return torch.minimum(drawn, last).squeeze(-1)
+    drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return drawn.clamp_(max=logits.shape[-1] - 1)
 
 
 def sample_hits(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:

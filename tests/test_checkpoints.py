@@ -313,6 +313,16 @@ def test_going_on_from_a_checkpoint_of_another_run(train, uninterrupted, tmp_pat
 
 def test_going_on_to_a_step_that_is_over(train, uninterrupted):
     before = contents(uninterrupted)
-    with pytest.raises(ValueError, match="^max_steps: found 10, expected more than the 10"):
-        train(uninterrupted, **RUN, resume_from_checkpoint="latest")
+    with pytest.raises(ValueError, match="^max_steps: found 9, expected at least the 10"):
+        train(uninterrupted, **RUN | {"max_steps": 9}, resume_from_checkpoint="latest")
     assert contents(uninterrupted).items() >= before.items()
+
+
+def test_a_run_that_was_killed_after_its_last_step_leaves_its_model_when_it_goes_on(
+    train, uninterrupted, tmp_path
+):
+    output_dir = shutil.copytree(uninterrupted, tmp_path / "killed")
+    (output_dir / "model.safetensors").unlink()
+    train(output_dir, **RUN, resume_from_checkpoint="latest")
+    for name in ("model.safetensors", "samples/sample-1.mid"):
+        assert (output_dir / name).read_bytes() == (uninterrupted / name).read_bytes()

@@ -17,6 +17,7 @@ PROGRESS, RUN, CHECKSUMS = "progress.json", "run.json", "checksums.json"
 # Arguments that may change when a run goes on; all others decide what it computes.
 FREE_ARGUMENTS = {
     "eval_steps",
+    "max_skipped_steps",
     "max_steps",
     "num_epochs",
     "num_proc",

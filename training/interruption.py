@@ -18,8 +18,12 @@ class Interruption:
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
         self.signal_number = 0
-        for number in INTERRUPTIONS:
-            signal.signal(number, self.note)
+        self.handlers = {number: signal.signal(number, self.note) for number in INTERRUPTIONS}
+
+    def end(self) -> None:
+        """From now on, signals do what they did before."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
     def note(self, number: int, frame: Any) -> None:
         self.signal_number = number
