@@ -124,7 +124,8 @@ def test_a_run_killed_twenty_times_ends_like_one_that_never_was(start, never_kil
     progress = json.loads((checkpoints(never_killed)[-1] / "progress.json").read_text())
     step_seconds = progress["seconds"] / progress["step"]
     unfinished = 0
-    for moment in np.random.default_rng(0).uniform(0, 2 * step_seconds, NUM_KILLS):
+    # On average half a step: where the machine is faster than it was, a few more.
+    for moment in np.random.default_rng(0).uniform(0, step_seconds, NUM_KILLS):
         process = start(tmp_path)
         wait_for_a_checkpoint(tmp_path, process)
         time.sleep(moment)
