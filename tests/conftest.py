@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,3 +96,26 @@ def quickstart(tmp_path_factory) -> tuple[Path, str]:
 
     output_dir = tmp_path_factory.mktemp("launched") / "quickstart"
     return output_dir, launch(output_dir, max_steps=30, eval_steps=10, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def running_hub() -> Iterator[Any]:
+    """A Hub on the loopback interface, with small pages, so that clients turn them."""
+    from loopback_hub import LoopbackHub
+
+    with LoopbackHub(page_size=2) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(running_hub) -> Iterator[Any]:
+    """`running_hub` without faults and requests of other tests."""
+    running_hub.requests.clear()
+    yield running_hub
+    running_hub.heal()
+
+
+@pytest.fixture(scope="module")
+def token(running_hub) -> str:
+    """Ann's, who may write."""
+    return running_hub.create_token("ann")

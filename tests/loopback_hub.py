@@ -18,15 +18,18 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard, RepoCard
 
@@ -574,3 +577,17 @@ def _content(request: Request, data: bytes, headers: dict[str, str]) -> Answer:
     part = data[start : end + 1]
     span = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
     return Answer(part, 206, headers | {"Content-Range": span})
+
+
+Client = Callable[..., Any]
+
+
+@contextmanager
+def client_process(environment: dict[str, str]) -> Iterator[Client]:
+    """Calls functions in a process that has the environment before it imports anything."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            pool.submit(int).result()  # the first call starts the process, which inherits them
+        yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(120)

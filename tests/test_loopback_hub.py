@@ -3,10 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -22,7 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from loopback_hub import LoopbackHub, Repository
+from loopback_hub import Client, LoopbackHub, Repository, client_process
 from tiny_models import random_model
 
 from modeling_musicvae import MusicVAEModel
@@ -36,37 +33,6 @@ FOLDER = {
 }
 LARGE = {"model.safetensors", "runs/first/picture.png"}
 SHA256 = hashlib.sha256(FOLDER["model.safetensors"]).hexdigest()
-
-Client = Callable[..., Any]
-
-
-@contextmanager
-def client_process(environment: dict[str, str]) -> Iterator[Client]:
-    """Calls functions in a process that has the environment before it imports anything."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            pool.submit(int).result()  # the first call starts the process, which inherits them
-        yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(120)
-
-
-@pytest.fixture(scope="module")
-def running_hub() -> Iterator[LoopbackHub]:
-    with LoopbackHub(page_size=2) as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running_hub) -> Iterator[LoopbackHub]:
-    running_hub.requests.clear()
-    yield running_hub
-    running_hub.heal()
-
-
-@pytest.fixture(scope="module")
-def token(running_hub) -> str:
-    return running_hub.create_token("ann")
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ import pytest
 import torch
 import training_runs
 from huggingface_hub import ModelCard
-from loopback_hub import LoopbackHub, Repository
-from test_loopback_hub import Client, asked, client_process
+from loopback_hub import Client, Repository, client_process
+from test_loopback_hub import asked
 from test_model_folder import STRANGER
 from training_runs import RUN, TWO_PROCESSES, assert_ends_like, launch, launched, parse
 
@@ -42,24 +42,6 @@ from training.publishing import (
 )
 
 SECOND = 0.001  # of the publishing process's waiting, in seconds
-
-
-@pytest.fixture(scope="module")
-def running_hub() -> Iterator[LoopbackHub]:
-    with LoopbackHub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running_hub) -> Iterator[LoopbackHub]:
-    running_hub.requests.clear()
-    yield running_hub
-    running_hub.heal()
-
-
-@pytest.fixture(scope="module")
-def token(running_hub) -> str:
-    return running_hub.create_token("ann")
 
 
 @pytest.fixture(scope="module")
