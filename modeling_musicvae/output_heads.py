@@ -5,6 +5,7 @@ frames and logits through and know nothing of what is in them, so a new head is 
 one line in `OUTPUT_HEADS`.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ class KnownDrums(NamedTuple):
         return self._replace(frames=self.frames[:, step])
 
 
-class OutputHead(nn.Module):
+class OutputHead(nn.Module, ABC):
     """The interface of the heads.
 
     Attributes:
@@ -56,25 +57,25 @@ class OutputHead(nn.Module):
     encoder_input_size: int
     num_draws: int
 
+    @abstractmethod
     def encoder_inputs(self, piano_roll: torch.Tensor, timing: torch.Tensor) -> torch.Tensor:
         """Drums (batch, drums, steps) -> float32 (batch, steps, encoder_input_size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_frames(self, piano_roll: torch.Tensor, timing: torch.Tensor) -> torch.Tensor:
         """Drums (batch, drums, steps) -> frames (batch, steps, frame_size)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_drums(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse of `to_frames`: piano_roll uint8 and timing float32."""
-        raise NotImplementedError
 
     def first(self, batch_size: int, device: torch.device) -> torch.Tensor:
         """What is read back before the first step, (batch, frame_size): its `inputs` are zeros."""
         return torch.zeros(batch_size, self.input_size, device=device)
 
+    @abstractmethod
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
         """What the decoder reads back: (..., frame_size) -> float32 (..., input_size)."""
-        raise NotImplementedError
 
     def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """`inputs(frames) @ kernel[:input_size]`, by the shortest way.
@@ -85,10 +86,11 @@ class OutputHead(nn.Module):
         """
         return self.inputs(frames).to(kernel.dtype) @ kernel[: self.input_size]
 
+    @abstractmethod
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """How likely the logits make the frames: float32 (batch, steps, terms), in nats."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(
         self,
         logits: torch.Tensor,
@@ -107,7 +109,6 @@ class OutputHead(nn.Module):
         Returns:
             (batch, frame_size).
         """
-        raise NotImplementedError
 
 
 class CategoricalHead(OutputHead):
