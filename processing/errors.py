@@ -29,5 +29,9 @@ class PianoRollError(ValueError):
     """A piano roll or timing array of the wrong shape, dtype or range."""
 
 
+class ProcessorConfigError(ValueError):
+    """A model folder or repository without the settings of a `MusicVAEProcessor`."""
+
+
 class DatasetFolderError(ValueError):
-    """A dataset folder or archive that is damaged, incomplete or malformed."""
+    """A dataset folder or archive that is damaged, incomplete, malformed, or not to be had."""

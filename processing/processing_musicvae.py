@@ -3,14 +3,20 @@
 import io
 import os
 from collections.abc import Sequence
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pretty_midi
 from transformers import BatchFeature, ProcessorMixin
 
 from .drum_kit import PITCH_MAPS
-from .errors import MidiError, NoDrumHitsError, PianoRollError, TempoError
+from .errors import (
+    MidiError,
+    NoDrumHitsError,
+    PianoRollError,
+    ProcessorConfigError,
+    TempoError,
+)
 from .midi_file import (
     DEFAULT_BPM,
     MAX_BARS,
@@ -96,6 +102,25 @@ class MusicVAEProcessor(ProcessorMixin):
         self.hop_bars = hop_bars
         self.pitch_map = pitch_map
         self.adjust_mode = adjust_mode
+
+    @classmethod
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `from_pretrained` makes a processor of; transformers would take defaults for it.
+
+        Raises:
+            ProcessorConfigError: there is no processor_config.json of this class.
+        """
+        settings, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        found = settings.get("processor_class")
+        if found != cls.__name__:
+            raise ProcessorConfigError(
+                f"{pretrained_model_name_or_path}: found "
+                + (f"the settings of a {found}" if found else "no processor_config.json")
+                + f", expected those of a {cls.__name__}"
+            )
+        return settings, kwargs
 
     def __call__(
         self, midi: MidiInput | Sequence[MidiInput], return_tensors: str | None = None

@@ -40,6 +40,7 @@ from processing.errors import (
     MidiFormatError,
     NoDrumHitsError,
     PianoRollError,
+    ProcessorConfigError,
     TempoError,
     TimeSignatureError,
 )
@@ -698,3 +699,15 @@ def test_a_mutated_file_gives_windows_or_a_midi_error(edits):
         return
     check_piano_roll(performance.piano_roll, performance.timing)
     assert performance.piano_roll.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [(None, "no processor_config.json"), ({"processor_class": "Other"}, "the settings of a Other")],
+    ids=["none", "of another class"],
+)
+def test_a_folder_without_its_settings_is_refused(settings, found, tmp_path):
+    if settings is not None:
+        (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ProcessorConfigError, match=f"^{tmp_path}: found {found}, expected those"):
+        MusicVAEProcessor.from_pretrained(tmp_path)
