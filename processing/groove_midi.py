@@ -1,19 +1,26 @@
 """`datasets` builders: windows of drums from the Groove MIDI Dataset or from any MIDI files.
 
+    python -m processing.groove_midi --push_to_hub user/name
+
+pushes those of the Groove MIDI Dataset to the Hugging Face Hub, see `dataset_repository.py`.
+
 When a builder is made, `datasets` replaces `open`, `os.path` and `Path` in this module, and in no
 other of the package, by functions that also know URLs.
 """
 
+import asyncio
 import csv
 import hashlib
 import io
 import os
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+import aiohttp
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
@@ -23,6 +30,12 @@ from .processing_musicvae import MusicVAEProcessor, Performance
 
 SPLITS = ("train", "validation", "test")
 MIDI_SUFFIXES = (".mid", ".midi")
+DOWNLOAD_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, FileNotFoundError, ConnectionError)
+DOWNLOAD_ATTEMPTS = 4
+# Seconds before the second attempt, twice as many before each further one.
+FIRST_WAIT = 1.0
+# However long a download takes, as long as it goes on.
+DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 LABELS = ("bpm", "style", "drummer", "beat_type", "midi_filename")  # columns of info.csv
 
 # A MIDI file, as path or bytes, and the values that its examples share.
@@ -134,8 +147,9 @@ class GrooveMIDI(DrumWindowsBuilder):
     Raises:
         ValueError: an argument is out of range or unknown.
         DatasetFolderError: `data_dir` does not exist; or, when the data is prepared or streamed,
-            the archive is not the official one, `info.csv` is absent or malformed, a file that it
-            names is missing or lies outside the folder, or no performance fills a window.
+            the archive cannot be downloaded or is not the official one, `info.csv` is absent or
+            malformed, a file that it names is missing or lies outside the folder, or no performance
+            fills a window.
         MidiError: when the data is prepared or streamed, a MIDI file cannot be used.
     """
 
@@ -199,18 +213,38 @@ class GrooveMIDI(DrumWindowsBuilder):
 
     def _read_archive(self, dl_manager) -> bytes:
         source = self.config.data_dir or self.ARCHIVE_URL
-        path = self.config.data_dir or dl_manager.download(self.ARCHIVE_URL)
+        path = self.config.data_dir or self._download(dl_manager)
         with open(path, "rb") as file:
             data = file.read()
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != self.ARCHIVE_SHA256:
-            if not self.config.data_dir and not dl_manager.is_streaming:
+            if not self.config.data_dir:
                 os.remove(path)  # or `datasets` would never download it again
             raise DatasetFolderError(
                 f"{source}: found {len(data):,} bytes with sha256 {sha256}, expected the official "
                 f"archive, {self.ARCHIVE_BYTES:,} bytes with sha256 {self.ARCHIVE_SHA256}"
             )
         return data
+
+    def _download(self, dl_manager) -> str:
+        """The archive's path in the cache, also for a streaming dataset: it is small."""
+        config = dl_manager.download_config
+        config.storage_options.setdefault("client_kwargs", {"timeout": DOWNLOAD_TIMEOUT})
+        if dl_manager.is_streaming:
+            config.cache_dir = self._cache_downloaded_dir
+            dl_manager = datasets.DownloadManager(download_config=config)
+        for attempt in range(DOWNLOAD_ATTEMPTS):
+            try:
+                return dl_manager.download(self.ARCHIVE_URL)
+            except DOWNLOAD_ERRORS as error:
+                # Whatever goes wrong before the first byte comes as a FileNotFoundError.
+                cause = isinstance(error, OSError) and error.__cause__ or error
+                if attempt == DOWNLOAD_ATTEMPTS - 1 or not _is_transient(cause):
+                    raise DatasetFolderError(
+                        f"{self.ARCHIVE_URL}: found {_reason(cause)}, expected the archive: try "
+                        "again later, or give a copy of it as data_dir"
+                    ) from error
+            time.sleep(FIRST_WAIT * 2**attempt)
 
     def _generate_examples(self, recordings: list[Recording]) -> Iterator[tuple[str, dict]]:
         processor = self.processor
@@ -384,6 +418,19 @@ def _split_by_hash(names: list[str], seed: int) -> dict[str, list[str]]:
     }
 
 
+def _is_transient(error: Exception) -> bool:
+    """True if the same download may work in a while."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status in (408, 429) or error.status >= 500
+    return isinstance(error, (aiohttp.ClientError, asyncio.TimeoutError))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{error.status} {error.message}"
+    return f"{type(error).__name__}: {error}"
+
+
 def _open_zip(data: bytes, source: str) -> zipfile.Path:
     archive = zipfile.ZipFile(io.BytesIO(data))
     for name in archive.namelist():
@@ -438,3 +485,9 @@ def _read_info(
         yield split, folder / name, {label: row[label] for label in LABELS}
     if not names:
         raise DatasetFolderError(f"{where}: found no performance in 4/4")
+
+
+if __name__ == "__main__":
+    from .dataset_repository import main
+
+    main()

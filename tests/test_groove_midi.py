@@ -4,19 +4,22 @@ import csv
 import functools
 import hashlib
 import os
+import socket
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import aiohttp
 import datasets
 import numpy as np
 import pytest
 from midi_factory import INFO_COLUMNS, drum_file, note_on
 
-from processing import GrooveMIDI, MusicVAEProcessor
+from processing import GrooveMIDI, MusicVAEProcessor, groove_midi
 from processing.drum_kit import DRUM_NAMES
 from processing.errors import DatasetFolderError, MidiFormatError
+from processing.groove_midi import DOWNLOAD_ATTEMPTS
 
 # drummer, style, bpm, beat_type, time_signature, midi_filename, split; and the number of bars
 PERFORMANCES = [
@@ -70,21 +73,47 @@ def make_official(path: Path, monkeypatch) -> None:
 
 
 @pytest.fixture
-def url(archive, monkeypatch):
+def faults() -> list[int | str | None]:
+    """Of the next requests for the archive: a status, "drop", "stall" or None."""
+    return []
+
+
+@pytest.fixture
+def url(archive, faults, monkeypatch):
     """The address of that zip on a web server."""
 
-    class QuietHandler(SimpleHTTPRequestHandler):
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            fault = faults.pop(0) if faults else None
+            if isinstance(fault, int):
+                self.send_error(fault)
+            elif fault is None:
+                super().do_GET() if self.command == "GET" else super().do_HEAD()
+            else:
+                data = archive.read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) // 2])
+                if fault == "stall":
+                    closed.wait(10)
+
+        do_HEAD = do_GET
+
         def log_message(self, *args):
             pass
 
-    handler = functools.partial(QuietHandler, directory=archive.parent)
+    closed = threading.Event()
+    handler = functools.partial(Handler, directory=archive.parent)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(groove_midi, "FIRST_WAIT", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         monkeypatch.setattr(GrooveMIDI, "ARCHIVE_URL", address)
         yield address
+        closed.set()
         server.shutdown()
 
 
@@ -357,6 +386,66 @@ def test_an_archive_with_another_checksum_is_refused(prepare, archive, tmp_path)
     with pytest.raises(DatasetFolderError, match=r"groove.zip: found [\d,]+ bytes with sha256"):
         prepare(archive)
     assert prepared_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "first_faults",
+    [
+        pytest.param([503, 503], id="refused"),
+        pytest.param([None, 503], id="refused after its head"),
+        pytest.param([429, 429, 500, 500], id="refused twice"),
+        pytest.param([None, "drop"], id="broken off"),
+        pytest.param([None, "stall"], id="stalled"),
+    ],
+)
+def test_a_download_that_fails_for_the_moment_is_tried_again(
+    prepare, groove, url, faults, monkeypatch, first_faults
+):
+    monkeypatch.setattr(groove_midi, "DOWNLOAD_TIMEOUT", aiohttp.ClientTimeout(sock_read=0.2))
+    faults += first_faults
+    assert examples(prepare()) == examples(prepare(groove))
+    assert faults == []
+
+
+# What `datasets` asks for in an attempt, the archive's head first, and how often it tries.
+@pytest.mark.parametrize(
+    ("attempt", "attempts", "found"),
+    [
+        pytest.param([404, 404], 1, "404 Not Found", id="not there"),
+        pytest.param([403, 403], 1, "403 Forbidden", id="forbidden"),
+        pytest.param([503, 503], DOWNLOAD_ATTEMPTS, "503 Service Unavailable", id="down"),
+        pytest.param([None, "drop"], DOWNLOAD_ATTEMPTS, "ClientPayloadError", id="broken off"),
+    ],
+)
+def test_a_download_that_fails_is_named_and_not_kept(
+    prepare, url, faults, tmp_path, attempt, attempts, found
+):
+    faults += attempt * attempts
+    message = f"^{url}: found {found}.*, expected the archive: try again later, or give a copy"
+    with pytest.raises(DatasetFolderError, match=message):
+        prepare()
+    assert faults == []
+    assert prepared_files(tmp_path) == []
+    assert len(prepare()["train"]) == 5
+
+
+def test_a_stream_fails_as_clearly(url, faults):
+    faults += [404, 404]
+    with pytest.raises(DatasetFolderError, match=f"^{url}: found 404 Not Found"):
+        GrooveMIDI().as_streaming_dataset()
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_server_that_cannot_be_reached_is_named(prepare, monkeypatch, offline):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/groove.zip"
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setattr(groove_midi, "FIRST_WAIT", 0)
+        monkeypatch.setattr(GrooveMIDI, "ARCHIVE_URL", url)
+        found = "OfflineModeIsEnabled" if offline else "ClientConnectorError: Cannot connect"
+        with pytest.raises(DatasetFolderError, match=f"^{url}: found {found}.* copy of it as data"):
+            prepare()
 
 
 def test_a_bad_download_is_refused_and_not_kept(prepare, archive, url, tmp_path):
