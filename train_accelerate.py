@@ -12,11 +12,15 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, set_seed
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    set_seed,
+)
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -33,22 +37,37 @@ from training.checkpoints import (
     remove_unfinished,
     save_checkpoint,
 )
-from training.data import augment, fingerprint, load_data
-from training.evaluation import evaluate, loss_terms
+from training.data import augment, fingerprint, load_data, num_windows
+from training.evaluation import evaluate
 from training.interruption import Interruption
 from training.model_folder import ModelFolder
 from training.publishing import Publisher, open_repository
+from training.reports import (
+    PROJECT,
+    Speedometer,
+    check_trackers,
+    describe,
+    estimate,
+    log_evaluation,
+    log_pictures,
+    log_step,
+)
 
 LOG_EVERY_STEPS = 10
+# That an interrupted run waits for a push under way; who interrupts may kill it some 30 later.
+GRACE_SECONDS = 15.0
 
 
 def main() -> None:
     arguments = parse_arguments(sys.argv[1:], __doc__.splitlines()[0])
     training = arguments.training
+    check_trackers(training.report_to)
     accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
-        log_with="tensorboard",
-        project_dir=training.output_dir,
+        log_with=training.report_to,
+        project_config=ProjectConfiguration(
+            training.output_dir, logging_dir=os.path.join(training.output_dir, "logs")
+        ),
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=training.gradient_accumulation_steps,
@@ -62,7 +81,7 @@ def main() -> None:
     if publishing:
         arguments.hub.hub_model_id = open_repository(arguments.hub, Path(training.output_dir))
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
-    run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader.dataset))
+    run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader))
     checkpoint = find_checkpoint(training, run)
 
     set_seed(training.seed)
@@ -71,26 +90,23 @@ def main() -> None:
     check_space(Path(training.output_dir), model)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
-    order = train_loader.sampler
-    model, optimizer, train_loader, eval_loader = accelerator.prepare(
-        model, optimizer, train_loader, eval_loader
-    )
-    accelerator.init_trackers("logs")
+    model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
+    accelerator.init_trackers(PROJECT)
 
     progress = load_checkpoint(accelerator, checkpoint)
-    order.position = progress.step * training.batch_size
+    train_loader = skip_first_batches(
+        train_loader, progress.step * training.gradient_accumulation_steps
+    )
     if training.max_steps is None:
-        num_windows = training.num_epochs * len(train_loader.dataset)
-        training.max_steps = -(-num_windows // training.batch_size)
+        total = training.num_epochs * num_windows(train_loader)
+        training.max_steps = -(-total // training.batch_size)
     if progress.step > training.max_steps:
         raise ValueError(
             f"max_steps: found {training.max_steps}, expected at least the {progress.step} that "
             "the checkpoint has"
         )
-    describe(accelerator, arguments, model, train_loader, progress)
-    model_folder = ModelFolder(
-        arguments, config, processor, train_loader.dataset, eval_loader.dataset
-    )
+    describe(accelerator, arguments, accelerator.unwrap_model(model), train_loader, progress)
+    model_folder = ModelFolder(arguments, config, processor, train_loader, eval_loader.dataset)
     publisher = Publisher(arguments.hub, training, model_folder.write) if publishing else None
     train(
         accelerator,
@@ -146,21 +162,20 @@ def train(
 ) -> None:
     """Trains from where `progress` stands to the last step."""
     training = arguments.training
-    skipped_in_a_row = 0
+    first_step, skipped_in_a_row = progress.step, 0
     interruption = Interruption(accelerator)
     bar = tqdm(
         total=training.max_steps,
-        initial=progress.step,
+        initial=first_step,
         unit="step",
         disable=not accelerator.is_main_process,
     )
     model.train()
     started, seconds_before = time.perf_counter(), progress.seconds
-    window_start, window_sequences = started, 0
-    for batch in train_loader:
+    speedometer = Speedometer(accelerator.num_processes)
+    for batch in speedometer.watch(train_loader):
         if progress.step >= training.max_steps:
             break
-        window_sequences += len(batch["piano_roll"]) * accelerator.num_processes
         with accelerator.accumulate(model):
             output = model(*augment(batch, arguments.data), step=progress.step)
             accelerator.backward(output.loss)
@@ -175,10 +190,10 @@ def train(
         progress.seconds = seconds_before + time.perf_counter() - started
         bar.update()
 
+        if progress.step - first_step == LOG_EVERY_STEPS:
+            estimate(accelerator, bar)
         if progress.step % LOG_EVERY_STEPS == 0:
-            now = time.perf_counter()
-            log_step(accelerator, bar, output, window_sequences / (now - window_start), progress)
-            window_start, window_sequences = now, 0
+            log_step(accelerator, bar, output, speedometer.read(), progress)
 
         if skipped_in_a_row > training.max_skipped_steps:
             raise diverged(training, progress, skipped_in_a_row)
@@ -195,9 +210,11 @@ def train(
                 publisher.publish(progress)
         if interrupted:
             bar.close()
+            if publisher:
+                publisher.wait(time.monotonic() + GRACE_SECONDS)
             interruption.exit(training)
-        if evaluating or saving:  # neither is training
-            window_start, window_sequences = time.perf_counter(), 0
+        if evaluating or saving:
+            speedometer.restart()
     bar.close()
     interruption.end()
 
@@ -241,29 +258,6 @@ def learning_rate(training: TrainingArguments, step: int) -> float:
     return decayed + training.min_learning_rate
 
 
-def log_step(
-    accelerator: Accelerator,
-    bar: tqdm,
-    output: Any,
-    sequences_per_second: float,
-    progress: Progress,
-) -> None:
-    scalars = {
-        "train/loss": output.loss.item(),
-        "train/reconstruction_loss": output.reconstruction_loss.mean().item(),
-        **{f"train/{name}": value.mean().item() for name, value in loss_terms(output).items()},
-        "train/kl_bits": output.kl_divergence.mean().item() / math.log(2),
-        "train/sequences_per_second": sequences_per_second,
-        "train/skipped_steps": progress.skipped_steps,
-    }
-    accelerator.log(scalars, step=progress.step)
-    bar.set_postfix_str(
-        f"loss {scalars['train/loss']:.1f}, KL {scalars['train/kl_bits']:.1f} bits, "
-        f"{sequences_per_second:.0f} sequences/s"
-        + (f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else "")
-    )
-
-
 def evaluate_and_log(
     accelerator: Accelerator,
     training: TrainingArguments,
@@ -273,40 +267,12 @@ def evaluate_and_log(
 ) -> bool:
     """Evaluates and shows the result; True if it is the best so far."""
     metrics = evaluate(accelerator, model, eval_loader, training.seed)
-    accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, progress.step)
-    if accelerator.is_main_process:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        tqdm.write(f"step {progress.step}: validation {values}")
+    log_evaluation(accelerator, metrics, progress)
+    log_pictures(accelerator, accelerator.unwrap_model(model), eval_loader, training, progress.step)
     improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
     if improved:
         progress.best_step, progress.best_metrics = progress.step, metrics
     return improved
-
-
-def describe(
-    accelerator: Accelerator,
-    arguments: Arguments,
-    model: torch.nn.Module,
-    train_loader: DataLoader,
-    progress: Progress,
-) -> None:
-    """Says what is trained, on what, with what, and where it goes."""
-    training, config = arguments.training, accelerator.unwrap_model(model).config
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    windows = len(train_loader.dataset)
-    epoch_steps = windows / training.batch_size
-    accelerator.print(
-        f"Model      {config.decoder}, {config.bars} bars, {parameters / 1e6:.1f} million "
-        f"parameters\n"
-        f"Data       {arguments.data.data}, {windows} training windows, {epoch_steps:.1f} "
-        f"steps an epoch\n"
-        f"Training   to step {training.max_steps} from {progress.step}, {training.batch_size} "
-        f"sequences a step, {accelerator.num_processes} process(es) on {accelerator.device.type}, "
-        f"mixed precision {accelerator.mixed_precision}\n"
-        f"Output     {training.output_dir} (tensorboard --logdir {training.output_dir}/logs)"
-    )
-    if arguments.hub.push_to_hub:
-        accelerator.print(f"Hub        {arguments.hub.hub_model_id} ({arguments.hub.hub_strategy})")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ def benchmark(monkeypatch):
             id="data",
             marks=pytest.mark.slow,  # six new processes, which all import torch
         ),
+        pytest.param(
+            "benchmark_loading",
+            "--windows 300 --seconds 1 --train_steps 10 --num_workers 0",
+            12,
+            id="loading",
+            marks=pytest.mark.slow,  # seven new processes, as above
+        ),
     ],
 )
 def test_a_benchmark_prints_the_machine_and_positive_figures(

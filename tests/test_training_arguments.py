@@ -137,7 +137,6 @@ def test_drums_to_remove_that_do_not_exist_are_refused_by_name(recipe):
         ("bars", "four"),
         ("learning_rate", "fast"),
         ("decoder", "deep"),
-        ("data", "drums"),
         ("output", "sound"),
         ("input_transform", "reverse"),
         ("removed_drums", "snare"),
@@ -163,6 +162,12 @@ def test_data_dir_goes_with_the_data():
         parse(data="midi_folder")
     with pytest.raises(ValueError, match="^data_dir: found my_drums, expected none"):
         parse(data="demo", data_dir="my_drums")
+
+
+def test_data_is_known_or_a_dataset():
+    assert parse(data="user/name").data.data == "user/name"
+    with pytest.raises(ValueError, match="^data: found 'drums', expected groove, .*'user/name'"):
+        parse(data="drums")
 
 
 def test_there_are_no_other_recipes():

@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, skip_first_batches
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader
@@ -21,8 +21,7 @@ def windows(batch: dict[str, torch.Tensor]) -> list[bytes]:
 
 
 def batches(loader: DataLoader, step: int, count: int) -> list[list[bytes]]:
-    loader.batch_sampler.sampler.position = step * loader.total_batch_size
-    return [windows(batch) for batch in islice(loader, count)]
+    return [windows(batch) for batch in islice(skip_first_batches(loader, step), count)]
 
 
 def test_a_batch_is_what_the_dataset_holds(loaders):
@@ -80,14 +79,6 @@ def test_every_epoch_of_the_stream_has_every_window_once(num_windows, seed):
         assert sorted(stream[epoch * num_windows :][:num_windows]) == list(range(num_windows))
 
 
-@given(num_windows=sizes, seed=seeds, position=st.integers(0, 120))
-def test_the_stream_from_a_position_on_is_that_of_any_process_after_it(num_windows, seed, position):
-    resumed = EpochStream(num_windows, seed)
-    resumed.position = position
-    from_the_start = numbers(EpochStream(num_windows, seed), position + 60)
-    assert numbers(resumed, 60) == from_the_start[position:]
-
-
 def test_each_epoch_and_each_seed_has_an_order_of_its_own():
     epochs = BatchSampler(EpochStream(100, seed=0), 100, drop_last=False)
     orders = [tuple(order) for order in islice(epochs, 10)]
@@ -106,11 +97,18 @@ def test_all_batches_are_full_though_no_epoch_is_a_whole_number_of_them(loaders)
 def test_the_fingerprint_is_that_of_the_windows(loaders):
     train_windows, eval_windows = (loader.dataset for loader in loaders)
     every = range(len(train_windows))
-    assert fingerprint(train_windows) == fingerprint(train_windows.select(every))
-    without_one = train_windows.select(every[:-1])
-    swapped = train_windows.select([1, 0, *every[2:]])
-    others = [fingerprint(windows) for windows in (eval_windows, without_one, swapped)]
-    assert len({fingerprint(train_windows), *others}) == 4
+    prints = [
+        fingerprint(DataLoader(windows))
+        for windows in (
+            train_windows,
+            train_windows.select(every),
+            eval_windows,
+            train_windows.select(every[:-1]),
+            train_windows.select([1, 0, *every[2:]]),
+        )
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def loaders(data_dir: Path) -> tuple[DataLoader, DataLoader]:
     accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
     arguments = parse(data="groove", data_dir=data_dir, hop_bars=2)
     train_loader, eval_loader, _ = load_data(accelerator, arguments)
-    return accelerator.prepare(train_loader, eval_loader)
+    return train_loader, accelerator.prepare(eval_loader)
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def best_checkpoint(output_dir: Path) -> tuple[Path, dict[str, float]]:
 
 def scalars(output_dir: Path) -> dict[str, dict[int, float]]:
     """What TensorBoard shows: the values of each scalar by step."""
-    events = EventAccumulator(str(output_dir / "logs")).Reload()
+    events = EventAccumulator(str(output_dir / "logs/musicvae")).Reload()
     return {
         name: {event.step: event.value for event in events.Scalars(name)}
         for name in events.Tags()["scalars"]

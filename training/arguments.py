@@ -11,6 +11,9 @@ from transformers import HfArgumentParser
 
 from modeling_musicvae import MusicVAEConfig
 
+# Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
+MIDI_DATA = ("groove", "midi_folder", "demo")
+
 
 def argument(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
@@ -18,11 +21,21 @@ def argument(default: Any, help: str) -> Any:
 
 @dataclass
 class DataArguments:
-    data: Literal["groove", "midi_folder", "demo"] = argument("groove", "which drums to train on")
+    data: str = argument(
+        "groove",
+        "which drums to train on: groove, midi_folder, demo, or a dataset of windows: 'user/name' "
+        "on the Hub, or a folder of Parquet files",
+    )
     data_dir: str | None = argument(None, "Groove's zip or folder, or your folder of MIDI files")
     hop_bars: int = argument(1, "bars between the starts of two training windows")
     num_proc: int | None = argument(None, "processes that read MIDI files")
     num_workers: int = argument(0, "processes that load batches, for each training process")
+    streaming: bool = argument(
+        False, "read training windows as they come, where the disk cannot hold them all"
+    )
+    shuffle_buffer_size: int = argument(
+        10_000, "streamed windows that are held, for the next one to be drawn from"
+    )
     velocity_scaling: float = argument(
         0.0, "augmentation: training sequences are up to this part louder, or as much softer"
     )
@@ -118,6 +131,10 @@ class TrainingArguments:
     save_steps: int = argument(500, "steps between checkpoints")
     resume_from_checkpoint: str | None = argument(None, "'latest' or the folder of a checkpoint")
     num_samples: int = argument(4, "new MIDI files to write at the end")
+    report_to: list[str] = field(
+        default_factory=lambda: ["tensorboard"],
+        metadata={"help": "accelerate's trackers, by name: tensorboard, wandb, trackio"},
+    )
 
 
 @dataclass
@@ -188,6 +205,7 @@ def check_arguments(
         "hop_bars": (data.hop_bars, 1),
         "num_proc": (1 if data.num_proc is None else data.num_proc, 1),
         "num_workers": (data.num_workers, 0),
+        "shuffle_buffer_size": (data.shuffle_buffer_size, 1),
         "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
         "num_epochs": (training.num_epochs, 1),
         "batch_size": (training.batch_size, 1),
@@ -222,9 +240,21 @@ def check_arguments(
         raise ValueError(
             f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
         )
-    if data.data == "midi_folder" and data.data_dir is None:
-        raise ValueError("data_dir: found none, expected the folder of your MIDI files")
-    if data.data == "demo" and data.data_dir is not None:
-        raise ValueError(f"data_dir: found {data.data_dir}, expected none: demo makes its own data")
+    check_source(data)
+    if data.streaming and training.max_steps is None:
+        raise ValueError(
+            "max_steps: found none, expected a number: no one knows how long a stream is"
+        )
     if not hub.push_to_hub and hub != HubArguments():
         raise ValueError("push_to_hub: found False, expected True with other arguments of the Hub")
+
+
+def check_source(data: DataArguments) -> None:
+    if data.data == "midi_folder" and data.data_dir is None:
+        raise ValueError("data_dir: found none, expected the folder of your MIDI files")
+    if data.data not in ("groove", "midi_folder") and data.data_dir is not None:
+        raise ValueError(f"data_dir: found {data.data_dir}, expected none with --data {data.data}")
+    if data.data not in MIDI_DATA and "/" not in data.data and not Path(data.data).is_dir():
+        raise ValueError(
+            f"data: found {data.data!r}, expected {', '.join(MIDI_DATA)}, 'user/name' or a folder"
+        )

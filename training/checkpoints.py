@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from .arguments import Arguments, TrainingArguments
 
 PROGRESS, RUN, CHECKSUMS = "progress.json", "run.json", "checksums.json"
+UNFINISHED = ".tmp"  # how the name of a folder ends while it is written
 # Arguments that may change when a run goes on; all others decide what it computes.
 FREE_ARGUMENTS = {
     "eval_steps",
@@ -25,6 +26,7 @@ FREE_ARGUMENTS = {
     "num_workers",
     "output_dir",
     "data_dir",
+    "report_to",
     "resume_from_checkpoint",
     "save_steps",
 }
@@ -57,14 +59,16 @@ def describe_run(arguments: Arguments, num_processes: int, data: str) -> Run:
     """
     groups = (arguments.data, arguments.architecture, arguments.training)
     settings = {name: value for group in groups for name, value in asdict(group).items()}
-    run = {name: value for name, value in settings.items() if name not in FREE_ARGUMENTS}
+    # The workers that read a stream decide the order of its windows.
+    free = FREE_ARGUMENTS - ({"num_workers"} if arguments.data.streaming else set())
+    run = {name: value for name, value in settings.items() if name not in free}
     return run | {"num_processes": num_processes, "training windows": data}
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     folders = Path(output_dir, "checkpoints").glob("checkpoint-*")
-    whole = [folder for folder in folders if folder.suffix != ".tmp"]
+    whole = [folder for folder in folders if folder.suffix != UNFINISHED]
     return sorted(whole, key=lambda folder: int(folder.name.split("-")[1]))
 
 
@@ -73,9 +77,10 @@ def checkpoint_weights(output_dir: Path, step: int) -> Path:
 
 
 def remove_unfinished(output_dir: Path) -> None:
-    """Removes what a run that was killed while it saved has left."""
-    for folder in Path(output_dir, "checkpoints").glob("checkpoint-*.tmp"):
-        shutil.rmtree(folder)
+    """Removes what a run that was killed while it wrote a checkpoint or the model has left."""
+    for kind in ("checkpoints/checkpoint-*", "model-*"):
+        for folder in output_dir.glob(kind + UNFINISHED):
+            shutil.rmtree(folder)
 
 
 def save_checkpoint(
@@ -91,7 +96,7 @@ def save_checkpoint(
     """
     output_dir = Path(training.output_dir)
     folder = Path(output_dir, "checkpoints", f"checkpoint-{progress.step}")
-    temporary = folder.with_suffix(".tmp")
+    temporary = folder.with_suffix(UNFINISHED)
     try:
         accelerator.save_state(str(temporary))
         accelerator.wait_for_everyone()
@@ -119,7 +124,7 @@ def save_checkpoint(
 
 def discard(folder: Path) -> None:
     """Removes a checkpoint such that what a kill leaves of it is not taken for whole."""
-    doomed = folder.with_suffix(".old.tmp")
+    doomed = folder.with_suffix(f".old{UNFINISHED}")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 

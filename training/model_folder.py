@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES
 from processing.picture import draw_piano_rolls
 
-from .arguments import Arguments, TrainingArguments
-from .checkpoints import Progress, checkpoint_weights
-from .data import batches_of, collate
+from .arguments import MIDI_DATA, Arguments, TrainingArguments
+from .checkpoints import UNFINISHED, Progress, checkpoint_weights
+from .data import batches_of, collate, num_windows
 
 MODEL_FILES = (
     "config.json",
@@ -32,6 +33,7 @@ MODEL_FILES = (
     "logs/**/*",
 )
 
+# Those of datasets of windows are their own.
 DATA_NAMES = {
     "groove": "Groove MIDI Dataset",
     "midi_folder": "a folder of MIDI files",
@@ -53,7 +55,7 @@ class ModelFolder:
     arguments: Arguments
     config: MusicVAEConfig
     processor: MusicVAEProcessor
-    train_windows: datasets.Dataset
+    train_loader: DataLoader
     eval_windows: datasets.Dataset
 
     def write(self, folder: Path, weights: Path, step: int, progress: Progress) -> None:
@@ -68,17 +70,19 @@ class ModelFolder:
             progress: of the run.
         """
         model = load_model(self.config, weights)
-        model.fit_attribute_vectors(batches_of(self.train_windows))
+        model.fit_attribute_vectors(batches_of(self.train_loader))
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         write_samples(model, self.processor, self.eval_windows, folder, self.arguments.training)
-        write_model_card(self.arguments, model, step, progress, len(self.train_windows), folder)
+        write_model_card(
+            self.arguments, model, step, progress, num_windows(self.train_loader), folder
+        )
 
     def export(self, progress: Progress) -> None:
         """Writes the best model of the run into its output folder."""
         output_dir = Path(self.arguments.training.output_dir)
         weights = checkpoint_weights(output_dir, progress.best_step)
-        with tempfile.TemporaryDirectory(dir=output_dir) as temporary:
+        with tempfile.TemporaryDirectory(UNFINISHED, "model-", output_dir) as temporary:
             folder = Path(temporary)
             self.write(folder, weights, progress.best_step, progress)
             move_into(folder, output_dir)
@@ -131,7 +135,7 @@ def write_model_card(
     model: MusicVAEModel,
     step: int,
     progress: Progress,
-    windows: int,
+    windows: int | None,
     folder: Path,
 ) -> None:
     """Fills in model_card.md with what was measured; only the best model has metrics."""
@@ -144,6 +148,7 @@ def write_model_card(
         added_drums=", ".join(DRUM_NAMES[drum] for drum in model.config.removed_drums),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         data=arguments.data.data,
+        repository=arguments.data.data if is_repository(arguments.data.data) else None,
         hop_bars=arguments.data.hop_bars,
         windows=windows,
         training=arguments.training,
@@ -158,11 +163,12 @@ def write_model_card(
 
 def describe_for_the_hub(arguments: Arguments, metrics: dict[str, float]) -> ModelCardData:
     """What the Hub reads of a card."""
+    data = arguments.data.data
     results = [
         EvalResult(
             task_type="other",
-            dataset_type=arguments.data.data,
-            dataset_name=DATA_NAMES[arguments.data.data],
+            dataset_type=data,
+            dataset_name=DATA_NAMES.get(data, data),
             dataset_split="validation",
             metric_type=name,
             metric_name=name.replace("_", " "),
@@ -175,10 +181,16 @@ def describe_for_the_hub(arguments: Arguments, metrics: dict[str, float]) -> Mod
         library_name="transformers",
         pipeline_tag="other",
         tags=["music", "drums", "midi", "vae"],
+        datasets=[data] if data == "groove" or is_repository(data) else None,
         metrics=list(metrics) or None,
         model_name="MusicVAE",
         eval_results=results or None,
     )
+
+
+def is_repository(data: str) -> bool:
+    """True for the name of a dataset on the Hub."""
+    return data not in MIDI_DATA and not Path(data).is_dir()
 
 
 def machine() -> str:
