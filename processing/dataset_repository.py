@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import httpx2
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from .drum_kit import DRUM_NAMES
 from .groove_midi import SPLITS, GrooveMIDI
+from .hub_errors import reason, remedy
 
 TRAIN = "accelerate launch train_accelerate.py --config recipes/groove_4bar.yaml"
 # Files of training windows: processes share a streaming dataset file by file.
@@ -92,8 +92,6 @@ too; how they differ from it is told above. Please cite:
 > {{ info.citation }}
 """
 
-LOG_IN = "log in by `hf auth login`, or set HF_TOKEN to a token that may write"
-CHOOSE_ANOTHER = "use a token that may write there, or choose another repository"
 TRY_LATER = "try again later; windows that were made are kept"
 
 
@@ -214,23 +212,8 @@ def _explained_errors(repository: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, httpx2.TransportError) as error:
         # Not `from error`: what was sent is in there, and the token with it.
-        raise DatasetRepositoryError(f"{repository}: {_explain(error)}") from None
-
-
-def _explain(error: Exception) -> str:
-    """What went wrong and what to do, without anything that was sent: the token would be in it."""
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        return _explain(error.__cause__)  # the client wraps what goes wrong with large files
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        remedy = {401: LOG_IN, 403: CHOOSE_ANOTHER, 404: CHOOSE_ANOTHER}.get(status, TRY_LATER)
-        answer = error.server_message or error.response.reason_phrase
-        return f"the Hub answers {status} {answer}: {remedy}"
-    if isinstance(error, httpx2.TransportError):
-        return f"the Hub cannot be reached ({type(error).__name__}): {TRY_LATER}"
-    if isinstance(error, (LocalTokenNotFoundError, UnicodeError)):
-        return f"found no token that can be sent: {LOG_IN}"
-    return f"{type(error).__name__}: {error}"
+        advice = remedy(error, "choose another repository", TRY_LATER)
+        raise DatasetRepositoryError(f"{repository}: {reason(error)}: {advice}") from None
 
 
 def main() -> None:

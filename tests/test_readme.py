@@ -58,7 +58,8 @@ def launch(command: str, cwd: Path, max_steps: int = 2, **environment: str) -> s
 
 def test_no_snippet_is_forgotten():
     assert len(snippets("python")) == len(DRUMS_MADE) + 3  # and loading, the dataset, a revision
-    assert len(snippets("bash")) == 3 + len(MACHINES) + 2  # convert, train; go on, publish
+    # Convert, train; push windows, stream them; go on, publish.
+    assert len(snippets("bash")) == 3 + len(MACHINES) + 4
     assert README.count("```") == 2 * len(snippets("python") + snippets("bash"))
 
 
@@ -238,6 +239,20 @@ def test_training_in_two_processes(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_on_windows_from_the_hub(tmp_path):
+    """Here with the demo grooves instead of Groove."""
+    write_demo_grooves(tmp_path / "grooves")
+    python, *words = shlex.split(snippet("bash", "processing.groove_midi"))
+    with LoopbackHub() as hub:
+        environment = hub.environment(hub.create_token("you"), tmp_path / "home")
+        push = [sys.executable, *words, "--data_dir", tmp_path / "grooves"]
+        subprocess.run(push, cwd=ROOT, env=os.environ | environment, check=True, timeout=300)
+        printed = launch(snippet("bash", "--streaming"), tmp_path, **environment)
+    assert "you/groove_windows, a stream of windows" in printed
+    MusicVAEModel.from_pretrained(tmp_path / "outputs/groove_4bar")
+
+
+@pytest.mark.slow
 def test_going_on(tmp_path):
     command = snippet("bash", "--resume_from_checkpoint").strip()
     started = command.replace(" --resume_from_checkpoint latest", "")
@@ -247,7 +262,7 @@ def test_going_on(tmp_path):
 
 @pytest.mark.slow
 def test_publishing(tmp_path):
-    command, code = snippet("bash", "--push_to_hub").strip(), snippet("python", "revision=")
+    command, code = snippet("bash", "--hub_strategy").strip(), snippet("python", "revision=")
     with LoopbackHub() as hub:
         environment = hub.environment(hub.create_token("you"), tmp_path / "home")
         launch(f"{command} --data demo", tmp_path, **environment)

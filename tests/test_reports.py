@@ -38,12 +38,12 @@ def test_the_table_shows_an_evaluation_beside_the_best():
         for progress in (Progress(step=10), Progress(step=10, best_step=5, best_metrics=best))
     )
     assert [line.split() for line in first.splitlines()] == [
-        ["validation", "step", "10"],
+        ["step", "10", "validation"],
         ["loss", "350.2"],
         ["new", "0.5"],
     ]
     assert [line.split() for line in second.splitlines()] == [
-        ["validation", "step", "10", "best,", "step", "5"],
+        ["step", "10", "validation", "best,", "step", "5"],
         ["loss", "350.2", "360.8"],
         ["new", "0.5"],
     ]

@@ -173,7 +173,7 @@ def test_an_output_dir_that_is_a_file(train, tmp_path):
 
 def test_the_validation_loss_falls(quickstart):
     _, printed = quickstart
-    shown = re.findall(r"validation +step (\d+).*\n +loss +([\d.]+)", printed)
+    shown = re.findall(r"step (\d+) +validation.*\n +loss +([\d.]+)", printed)
     steps, losses = zip(*shown, strict=True)
     assert steps == ("10", "20", "30")
     assert float(losses[0]) > float(losses[1]) > float(losses[2])

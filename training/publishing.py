@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
+
+from processing.hub_errors import reason, remedy
 
 from .arguments import HubArguments, TrainingArguments
 from .checkpoints import Progress, checkpoint_weights
@@ -25,6 +27,8 @@ MAX_ATTEMPTS = 8
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 # Seconds that a training that is over waits for a Hub that does not answer at all.
 PATIENCE = 3600.0
+
+TRY_LATER = "try again later, or train without --push_to_hub"
 
 STAGING = "unpublished"
 # Of the output folder, beside the model.
@@ -69,7 +73,8 @@ def open_repository(hub: HubArguments, output_dir: Path) -> str:
         raise PublishingError(f"hub_model_id: {error}") from None
     except (OSError, ValueError, httpx2.TransportError) as error:
         # Not `from error`: what was sent is in there, and the token with it.
-        raise PublishingError(f"{name}: {reason(error)}: {remedy(error)}") from None
+        advice = remedy(error, "choose another --hub_model_id", TRY_LATER)
+        raise PublishingError(f"{name}: {reason(error)}: {advice}") from None
     if hub.hub_private and not private:
         raise PublishingError(
             f"{name}: found a public repository, expected a private one: make it private in its "
@@ -221,29 +226,6 @@ def is_transient(error: Exception) -> bool:
         return status in (408, 412, 429) or status >= 500
     # The client wraps what goes wrong with large files in a RuntimeError.
     return isinstance(error, (httpx2.TransportError, RuntimeError))
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, without anything that was sent: the token would be in it."""
-    if isinstance(error, HfHubHTTPError):
-        answer = error.server_message or error.response.reason_phrase
-        return f"the Hub answers {error.response.status_code} {answer}"
-    if isinstance(error, httpx2.TransportError):
-        return f"the Hub cannot be reached ({type(error).__name__})"
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        return reason(error.__cause__)
-    if isinstance(error, UnicodeError):
-        return "the token has characters that none has"
-    return f"{type(error).__name__}: {error}"
-
-
-def remedy(error: Exception) -> str:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if status == 401 or isinstance(error, (LocalTokenNotFoundError, UnicodeError)):
-        return "log in by `hf auth login`, or set HF_TOKEN to a token that may write"
-    if status in (403, 404):
-        return "use a token that may write there, or choose another --hub_model_id"
-    return "try again later, or train without --push_to_hub"
 
 
 def upload_command(repository: str, output_dir: Path) -> str:

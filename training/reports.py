@@ -150,8 +150,8 @@ def evaluation_table(metrics: dict[str, float], progress: Progress) -> str:
         ("validation", f"step {progress.step}", f"best, step {progress.best_step}" if best else "")
     ]
     for name, value in metrics.items():
-        rows.append((name, f"{value:.4g}", f"{best[name]:.4g}" if name in best else ""))
-    return "\n".join(f"  {name:<34}{now:>12}{before:>18}".rstrip() for name, now, before in rows)
+        rows.append((f"  {name}", f"{value:.4g}", f"{best[name]:.4g}" if name in best else ""))
+    return "\n".join(f"{name:<36}{now:>12}{before:>18}".rstrip() for name, now, before in rows)
 
 
 @torch.no_grad()
