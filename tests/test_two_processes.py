@@ -75,6 +75,18 @@ def test_together_they_see_every_window_once_an_epoch(with_fixed_noise, demo_gro
         assert sorted(stream[start : start + len(every)]) == sorted(every)
 
 
+def test_together_they_read_every_window_of_a_stream_once_an_epoch(demo_grooves, tmp_path):
+    output_dir = launch_two(tmp_path / "run", data_dir=demo_grooves, streaming=True, max_steps=30)
+    first, second = (
+        list(chain.from_iterable(trace["windows"])) for trace in read_traces(output_dir)
+    )
+    assert len(first) == len(second) == 30 * DATA["batch_size"] // 2
+    train_loader, _, _ = load_data(Accelerator(), parse(**DATA, data_dir=demo_grooves))
+    every = sorted(window_names(collate(list(train_loader.dataset))["timing"]))
+    # The files that each reads have not the same number of windows.
+    assert any(sorted(first[:n] + second[: len(every) - n]) == every for n in range(len(every)))
+
+
 def test_each_takes_half_of_every_part_and_draws_noise_of_its_own(uninterrupted_two):
     traces = read_traces(uninterrupted_two)
     for trace in traces:

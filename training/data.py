@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
 from modeling_musicvae.drum_transforms import drop_notes, scale_velocities
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
@@ -23,6 +23,7 @@ from processing.drum_kit import NUM_DRUMS
 from .arguments import MIDI_DATA, Arguments, DataArguments
 from .interruption import ignore_interruption
 
+READ_WINDOWS = 1000  # of a stream, at once
 FINGERPRINT_WINDOWS = 256
 ATTRIBUTE_WINDOWS = 4096  # enough for the directions of a few attributes
 
@@ -73,12 +74,18 @@ class WindowStream(IterableDataset):
         self.part = split_dataset_by_node(windows, process_index, num_processes)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        part, worker = self.part, get_worker_info()
+        if worker:
+            part = part.shard(worker.num_workers, worker.id)
         for epoch in count():
-            yield from self.part.shuffle(
+            windows = part.shuffle(
                 generator=np.random.default_rng([self.seed, epoch]),
                 buffer_size=self.shuffle_buffer_size,
                 max_buffer_input_shards=1,  # threads for more would sleep at the end of an epoch
             )
+            for batch in windows.iter(READ_WINDOWS):  # twenty times as fast as one by one
+                for window in zip(*batch.values(), strict=True):
+                    yield dict(zip(batch, window, strict=True))
 
 
 def load_data(
@@ -170,12 +177,14 @@ def load_split(
         starts = windows.with_format("numpy")["start_bar"][:]
         windows = windows.select(np.flatnonzero(starts % hop_bars == 0))
         return windows.with_format("numpy", columns=columns)
-    windows = windows.filter(partial(starts_every, hop_bars), input_columns="start_bar")
+    if hop_bars > 1:
+        starting = partial(starts_every, hop_bars)
+        windows = windows.with_format("arrow").filter(starting, batched=True)
     return windows.select_columns(columns).with_format("numpy")
 
 
-def starts_every(hop_bars: int, start_bar: int) -> bool:
-    return start_bar % hop_bars == 0
+def starts_every(hop_bars: int, windows: Any) -> np.ndarray:
+    return windows["start_bar"].to_numpy() % hop_bars == 0
 
 
 def source_of(data: DataArguments) -> str:
