@@ -146,9 +146,8 @@ def log_evaluation(accelerator: Accelerator, metrics: dict[str, float], progress
 
 def evaluation_table(metrics: dict[str, float], progress: Progress) -> str:
     best = progress.best_metrics
-    rows = [
-        ("validation", f"step {progress.step}", f"best, step {progress.best_step}" if best else "")
-    ]
+    before = f"best, step {progress.best_step}" if best else ""
+    rows = [(f"step {progress.step}", "validation", before)]
     for name, value in metrics.items():
         rows.append((f"  {name}", f"{value:.4g}", f"{best[name]:.4g}" if name in best else ""))
     return "\n".join(f"{name:<36}{now:>12}{before:>18}".rstrip() for name, now, before in rows)
