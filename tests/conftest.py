@@ -17,6 +17,8 @@ os.environ["HF_DATASETS_CACHE"] = os.path.join(_hf_home.name, "datasets")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["ACCELERATE_USE_CPU"] = "true"  # a GPU need not repeat its bits
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several would hold each other up
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 pytest.register_assert_rewrite("training_runs")
 

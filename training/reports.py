@@ -24,7 +24,7 @@ from .data import collate, num_windows, source_of
 from .evaluation import loss_terms
 
 PROJECT = "musicvae"  # of the trackers
-PICTURED = 3  # reconstructions, and samples
+PICTURED = 2  # reconstructions, and samples
 
 
 class Speedometer:
