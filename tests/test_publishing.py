@@ -234,6 +234,21 @@ def open_repository_as(output_dir: Path, name: str | None = None, private: bool 
     open_repository(HubArguments(True, name, private), output_dir)
 
 
+def publish_without_logs(output_dir: Path) -> None:
+    hub = HubArguments(push_to_hub=True, hub_strategy="every_save")
+    hub.hub_model_id = open_repository(hub, output_dir)
+    publisher = Publisher(hub, TrainingArguments(str(output_dir)), write_model)
+    progress = save(output_dir, 4, best_step=4)
+    shutil.rmtree(output_dir / "logs")
+    publisher.publish(progress)
+    publisher.wait()
+
+
+def test_a_model_is_pushed_without_logs_where_there_are_none(run, repo):
+    assert "not pushed" not in run(publish_without_logs)
+    assert repo().files("step-4").keys() == files_of(4) - {"logs/events"}
+
+
 def pile_up(output_dir: Path) -> None:
     """Publishes three more steps before the first is pushed."""
     started, go_on = threading.Event(), threading.Event()

@@ -121,7 +121,8 @@ class Publisher:
         try:  # now, before training changes them
             folder.mkdir(parents=True)
             shutil.copy(checkpoint_weights(self.output_dir, step), weights)
-            shutil.copytree(self.output_dir / "logs", folder / "logs")
+            if (logs := self.output_dir / "logs").is_dir():  # there are none without TensorBoard
+                shutil.copytree(logs, folder / "logs")
         except OSError as error:
             push.discard()
             self._note(push, error)
