@@ -177,7 +177,7 @@ def train(
         if progress.step >= training.max_steps:
             break
         with accelerator.accumulate(model):
-            output = model(*augment(batch, arguments.data), step=progress.step)
+            output = model(*augment(batch, arguments), step=progress.step)
             accelerator.backward(output.loss)
         if not accelerator.sync_gradients:
             continue

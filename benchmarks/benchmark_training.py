@@ -35,7 +35,8 @@ def run_training_step(
 def measure(decoder: str, dtype: torch.dtype, batch_size: int, repetitions: int) -> None:
     """Prints the sequences per second of training, of its products, and their quotient."""
     torch.manual_seed(0)
-    config = MusicVAEConfig(decoder=decoder, velocity_bins=0, timing_bins=0)
+    hits_alone = {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
+    config = MusicVAEConfig(decoder=decoder, **hits_alone)
     model = MusicVAEModel(config).train()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     hits = torch.rand(batch_size, config.num_drums, config.num_steps) < 0.2

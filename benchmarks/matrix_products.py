@@ -1,4 +1,4 @@
-"""The matrix products that a training step of a MusicVAE of hits cannot do without."""
+"""The matrix products that training a MusicVAE of hits alone cannot do without."""
 
 from typing import NamedTuple
 

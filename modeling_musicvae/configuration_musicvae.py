@@ -21,6 +21,9 @@ class MusicVAEConfig(PreTrainedConfig):
         velocity_bins: classes of a categorical velocity; 0: every hit is equally loud.
         timing_bins: classes of a categorical timing, an odd number, so that "on the grid" is one;
             0: every hit is on the grid.
+        hit_features: whether the categorical output scores and reads back a pattern also by its
+            hits, so that rare patterns are learned from frequent ones with hits in common.
+            Magenta's models do not.
         nade_hidden_size: width of the hidden layer of the NADE.
         input_transform: what becomes of drums before the encoder reads them, while the decoder
             learns to give them back as they were: "none"; "humanize", no velocity and no timing;
@@ -40,6 +43,8 @@ class MusicVAEConfig(PreTrainedConfig):
         conductor_num_layers: its layers.
         decoder_hidden_size: width of the decoder's LSTM.
         decoder_num_layers: its layers.
+        dropout: share of the features of encoder and decoder, before their last linear layers,
+            that are dropped in training.
         free_bits: bits of KL divergence in a sequence that cost nothing.
         max_beta: weight of the KL divergence beyond them, when fully annealed.
         beta_rate: beta at a training step is max_beta * (1 - beta_rate ** step).
@@ -63,6 +68,7 @@ class MusicVAEConfig(PreTrainedConfig):
     output: Literal["categorical", "groove", "nade"] = "categorical"
     velocity_bins: int = 8
     timing_bins: int = 9
+    hit_features: bool = True
     nade_hidden_size: int = 128
     input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
         "none"
@@ -78,6 +84,7 @@ class MusicVAEConfig(PreTrainedConfig):
     conductor_num_layers: int = 2
     decoder_hidden_size: int = 256
     decoder_num_layers: int = 2
+    dropout: int | float = 0.0
     free_bits: int | float = 48.0
     max_beta: int | float = 0.2
     beta_rate: int | float = 0.0
@@ -126,6 +133,10 @@ class MusicVAEConfig(PreTrainedConfig):
                 f"hits_as_controls: found True, expected False: with input_transform "
                 f"{self.input_transform!r} the hits are what the decoder is to find"
             )
+
+    def validate_dropout(self):
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: found {self.dropout}, expected 0 to 1, without 1")
 
     def validate_objective(self):
         for name in ("free_bits", "max_beta"):

@@ -86,3 +86,32 @@ def scale_velocities(
     factor = (1 + max_change) ** (2 * draws - 1)
     scaled = (piano_roll * factor).round_().clamp_(1, 127)
     return scaled.to(torch.uint8) * (piano_roll > 0)
+
+
+def recombine(
+    piano_roll: torch.Tensor,
+    timing: torch.Tensor,
+    probability: float,
+    steps_per_bar: int,
+    generator: torch.Generator | None = None,
+) -> Drums:
+    """Sequences that take each drum, or else each bar, from another of the batch by a fair coin.
+
+    Args:
+        piano_roll, timing: see above.
+        probability: of a sequence to be recombined, half of the time by drums, half by bars.
+        steps_per_bar: steps in a bar.
+        generator: of the draws.
+    """
+    batch_size, num_drums, num_steps = piano_roll.shape
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, device=piano_roll.device)
+
+    by_drums = draw(batch_size, num_drums, 1) < 0.5
+    bars = draw(batch_size, 1, -(-num_steps // steps_per_bar)) < 0.5
+    by_bars = bars.repeat_interleave(steps_per_bar, -1)[..., :num_steps]
+    kind = draw(batch_size, 1, 1) / probability
+    taken = (by_drums & (kind < 0.5)) | (by_bars & (kind >= 0.5) & (kind < 1))
+    other = draw(batch_size).argsort()
+    return piano_roll[other].where(taken, piano_roll), timing[other].where(taken, timing)

@@ -78,7 +78,8 @@ def _infer_output(variables: Mapping[str, np.ndarray], decoder: str) -> dict[str
     layer, num_drums = f"{decoder}/output_projection", MusicVAEConfig.num_drums
     size = _units(variables, layer)
     if size == 2**num_drums:
-        return {"output": "categorical", "velocity_bins": 0, "timing_bins": 0}
+        hits_alone = {"velocity_bins": 0, "timing_bins": 0}
+        return {"output": "categorical", "hit_features": False} | hits_alone
     if size == 3 * num_drums:
         return {"output": "groove"}
     raise ValueError(

@@ -105,11 +105,12 @@ class MusicVAEEncoder(nn.Module):
         )
         self.mean = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
         self.std = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size)."""
         _, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
-        features = torch.cat([last_hidden[-2], last_hidden[-1]], -1)
+        features = self.dropout(torch.cat([last_hidden[-2], last_hidden[-1]], -1))
         return self.mean(features).float(), F.softplus(self.std(features).float())
 
 
@@ -164,6 +165,7 @@ class MusicVAEDecoder(nn.Module):
         self.initial_state = InitialState(context_size, size, num_layers)
         self.lstm = DecoderLSTM(read_size, context_size, size, num_layers)
         self.output = nn.Linear(size, self.head.logits_size)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, contexts: torch.Tensor, frames: torch.Tensor, controls: torch.Tensor | None = None
@@ -192,7 +194,8 @@ class MusicVAEDecoder(nn.Module):
         else:
             gates = self._input_gates(self.lstm.read_kernel(), previous, controls)
             outputs = self.lstm.unroll(gates + self.lstm.context_gates(contexts), state)
-        return self.output(outputs.transpose(0, 1)).reshape(*frames.shape[:2], -1)
+        logits = self.output(self.dropout(outputs.transpose(0, 1)))
+        return logits.reshape(*frames.shape[:2], -1)
 
     @torch.no_grad()
     def sample(

@@ -117,6 +117,9 @@ class CategoricalHead(OutputHead):
     A frame is int64: the pattern, -1 before the first step; then for each drum the class of its
     velocity, and then of its timing: 1 plus its bin, 0 where the drum is silent. The pattern is a
     categorical; given the pattern, which shifts their logits, so are velocities and timings.
+
+    The logits are those of the patterns, then with `hit_features` a score of each drum, which all
+    patterns with a hit of it share, then those of velocities and timings.
     """
 
     def __init__(self, config: MusicVAEConfig):
@@ -127,8 +130,10 @@ class CategoricalHead(OutputHead):
         self.terms = ("hits", *self.bins)
         self.reads_velocity = config.reads_velocity
         expression_size = self.num_drums * sum(self.bins.values())
-        self.logits_size = self.num_patterns + expression_size
-        self.input_size = self.num_patterns + self.num_drums * len(self.bins)
+        self.num_hit_features = self.num_drums * config.hit_features
+        self.logits_size = self.num_patterns + self.num_hit_features + expression_size
+        self.input_size = self.num_patterns + self.num_hit_features
+        self.input_size += self.num_drums * len(self.bins)
         self.encoder_input_size = 1 + self.num_drums * (
             1 + config.velocity_bins + ("timing" in self.bins)
         )
@@ -177,19 +182,18 @@ class CategoricalHead(OutputHead):
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
         patterns = frames[..., 0] % (self.num_patterns + 1)
         one_hot = F.one_hot(patterns, self.num_patterns + 1)[..., : self.num_patterns]
-        return torch.cat([one_hot, self._expression(frames)], -1)
+        return torch.cat([one_hot, self._features(frames)], -1)
 
     def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         # One-hot picks a row; -1, before the first step, picks the last one, which is zero.
         gates = F.embedding(frames[..., 0] % len(kernel), kernel)
-        if self.bins:
-            expression = self._expression(frames).to(kernel.dtype)
-            gates = gates + expression @ kernel[self.num_patterns : self.input_size]
-        return gates
+        features = self._features(frames).to(kernel.dtype)
+        return gates + features @ kernel[self.num_patterns : self.input_size]
 
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         patterns, classes = self._split(frames)
-        pattern_logits, expression_logits = self._split_logits(logits, patterns)
+        pattern_logits = self._pattern_logits(logits)
+        expression_logits = self._expression_logits(logits, patterns)
         terms = [-_cross_entropy(pattern_logits, patterns)]
         for name, bins in classes.items():  # a silent drum has class 0, and is not scored
             terms.append(-_cross_entropy(expression_logits[name], bins - 1).sum(-1))
@@ -202,13 +206,13 @@ class CategoricalHead(OutputHead):
         uniform: torch.Tensor,
         known: KnownDrums | None = None,
     ) -> torch.Tensor:
-        pattern_logits = logits[..., : self.num_patterns]
+        pattern_logits = self._pattern_logits(logits)
         if known is not None:
             pattern_logits = self._rule_out(pattern_logits, known)
         patterns = sample_classes(pattern_logits, temperature, uniform[..., 0])
         if not self.bins:
             return patterns[..., None]
-        _, expression_logits = self._split_logits(logits, patterns)
+        expression_logits = self._expression_logits(logits, patterns)
         hits = from_patterns(patterns, self.num_drums)
         draws = uniform[..., 1:].split(self.num_drums, -1)
         columns = [
@@ -230,29 +234,54 @@ class CategoricalHead(OutputHead):
         columns = frames[..., 1:].split(self.num_drums, -1)
         return frames[..., 0], dict(zip(self.bins, columns, strict=False))
 
-    def _split_logits(
+    def _pattern_logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """(..., patterns), with hit features float32."""
+        scores, of_hits, _ = logits.split(self._logits_sizes(), -1)
+        if not self.num_hit_features:
+            return scores
+        every_pattern = torch.arange(self.num_patterns, device=logits.device)
+        hits = from_patterns(every_pattern, self.num_drums).float()
+        with torch.autocast(logits.device.type, enabled=False):
+            return scores.float() + of_hits.float() @ hits.T
+
+    def _expression_logits(
         self, logits: torch.Tensor, patterns: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Logits (..., patterns), and given `patterns` (..., drums, bins) of each other term."""
+    ) -> dict[str, torch.Tensor]:
+        """Given `patterns` (...), those of velocity and of timing (..., drums, bins)."""
         if not self.bins:
-            return logits, {}
-        pattern_logits, expression = logits.tensor_split([self.num_patterns], -1)
+            return {}
+        *_, expression = logits.split(self._logits_sizes(), -1)
         expression = expression + self.expression_bias(patterns)
         parts = expression.split([self.num_drums * bins for bins in self.bins.values()], -1)
-        return pattern_logits, {
+        return {
             name: part.unflatten(-1, (self.num_drums, -1))
             for name, part in zip(self.bins, parts, strict=True)
         }
 
-    def _expression(self, frames: torch.Tensor) -> torch.Tensor:
-        """Velocity and timing as numbers of the order of one: float32 (..., drums * outputs)."""
-        _, classes = self._split(frames)
+    def _logits_sizes(self) -> list[int]:
+        sizes = [self.num_patterns, self.num_hit_features]
+        return [*sizes, self.logits_size - sum(sizes)]
+
+    def _features(self, frames: torch.Tensor) -> torch.Tensor:
+        """Hits, velocity and timing as numbers of the order of one, beside the pattern's one-hot:
+        float32 (..., input_size - num_patterns)."""
+        patterns, classes = self._split(frames)
         parts = [frames.new_zeros(*frames.shape[:-1], 0, dtype=torch.float32)]
-        if "velocity" in self.bins:
-            parts.append(bin_to_velocity(classes["velocity"] - 1, self.bins["velocity"]) / 127)
-        if "timing" in self.bins:
-            parts.append(2 * bin_to_timing(classes["timing"] - 1, self.bins["timing"]))
-        return torch.cat(parts, -1) * (frames[..., 1:] > 0)
+        if self.num_hit_features:
+            parts.append(from_patterns(patterns, self.num_drums) & (patterns >= 0)[..., None])
+        for name, decode in (
+            ("velocity", self._velocity_feature),
+            ("timing", self._timing_feature),
+        ):
+            if name in classes:
+                parts.append(decode(classes[name] - 1) * (classes[name] > 0))
+        return torch.cat(parts, -1)
+
+    def _velocity_feature(self, bins: torch.Tensor) -> torch.Tensor:
+        return bin_to_velocity(bins, self.bins["velocity"]) / 127
+
+    def _timing_feature(self, bins: torch.Tensor) -> torch.Tensor:
+        return 2 * bin_to_timing(bins, self.bins["timing"])
 
     def _rule_out(self, pattern_logits: torch.Tensor, known: KnownDrums) -> torch.Tensor:
         """The logits, with none for the patterns that differ from what is known."""

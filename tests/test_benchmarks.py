@@ -70,6 +70,7 @@ def test_the_products_are_those_of_the_model_without_the_needless_ones(
         num_drums=drums,
         velocity_bins=0,
         timing_bins=0,
+        hit_features=False,
         decoder=decoder,
         latent_size=5,
         encoder_hidden_size=size,

@@ -19,6 +19,7 @@ from tiny_models import (
     all_outputs,
     both_decoders,
     over,
+    pattern_logits,
     random_model,
     seeded,
 )
@@ -313,6 +314,7 @@ def test_notes_are_dropped_in_training_only():
     expected, scored = whole.encode(ROLLS, TIMING).mean, whole(ROLLS, TIMING, latents=LATENTS)
     assert torch.equal(model.encode(ROLLS, TIMING).mean, expected)
     model.train()
+    torch.manual_seed(2)  # with which every sequence loses some
     means = [model.encode(ROLLS, TIMING).mean for _ in range(2)]
     assert not torch.isclose(means[0], expected).all(1).any()
     assert not torch.isclose(*means).all(1).any()
@@ -384,7 +386,7 @@ def test_added_drums_are_the_most_likely_beside_the_others_at_each_step(output, 
     model = random_model(decoder, **adder, **output)
     added = model.add_drums(ROLLS, TIMING, temperature=0)
     latents = model.encode(ROLLS, TIMING).mean
-    logits = model(**added, latents=latents).logits[..., :NUM_PATTERNS]
+    logits = pattern_logits(model(**added, latents=latents).logits)
     kept_bits = sum(2**drum for drum in KEPT)
     given = to_patterns(to_hits(ROLLS))[..., None] & kept_bits
     possible = (torch.arange(NUM_PATTERNS) & kept_bits) == given

@@ -233,7 +233,7 @@ def random_variables(**sizes) -> tuple[MusicVAEModel, Arrays]:
     torch.manual_seed(0)
     defaults = {"latent_size": 5, "encoder_hidden_size": 6, "decoder_hidden_size": 7}
     if sizes.get("output", "categorical") == "categorical":
-        defaults |= {"velocity_bins": 0, "timing_bins": 0}
+        defaults |= {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
     model = MusicVAEModel(MusicVAEConfig(**defaults | {"conductor_hidden_size": 8} | sizes))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

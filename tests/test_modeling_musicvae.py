@@ -30,6 +30,7 @@ from tiny_models import (
     all_outputs,
     both_decoders,
     over,
+    pattern_logits,
     random_latents,
     random_model,
     random_rolls,
@@ -50,8 +51,8 @@ both_dtypes = pytest.mark.parametrize(
 )
 EXPRESSION_SIZE = NUM_DRUMS * (VELOCITY_BINS + TIMING_BINS)
 LOGITS_SIZE = {
-    "categorical": NUM_PATTERNS + EXPRESSION_SIZE,
-    "hits": NUM_PATTERNS,
+    "categorical": NUM_PATTERNS + NUM_DRUMS + EXPRESSION_SIZE,
+    "hits": NUM_PATTERNS + NUM_DRUMS,
     "groove": 3 * NUM_DRUMS,
     "nade": SIZES["nade_hidden_size"] + NUM_DRUMS,
 }
@@ -111,7 +112,7 @@ def test_reconstruction_loss_is_the_sum_of_what_the_output_models(settings, term
 @over({"categorical": OUTPUTS["categorical"], "hits": OUTPUTS["hits"]})
 def test_hits_cost_the_negative_log_likelihood_of_their_patterns_summed_over_steps(output):
     output = random_model(**output)(ROLLS, TIMING)
-    log_likelihood = output.logits[..., :NUM_PATTERNS].log_softmax(-1)
+    log_likelihood = pattern_logits(output.logits).log_softmax(-1)
     expected = -log_likelihood.gather(-1, patterns_of(ROLLS)[..., None]).sum((1, 2))
     torch.testing.assert_close(output.hits_loss, expected)
 
@@ -135,7 +136,7 @@ def expression_logits(
     model: MusicVAEModel, logits: torch.Tensor, patterns: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Those of the classes of velocity and timing (batch, steps, drums, bins), given the hits."""
-    logits = logits[..., NUM_PATTERNS:] + model.head.expression_bias(patterns)
+    logits = logits[..., NUM_PATTERNS + NUM_DRUMS :] + model.head.expression_bias(patterns)
     velocity, timing = logits.tensor_split([NUM_DRUMS * VELOCITY_BINS], -1)
     shape = (NUM_DRUMS, -1)
     return {"velocity": velocity.unflatten(-1, shape), "timing": timing.unflatten(-1, shape)}
@@ -303,7 +304,7 @@ BIG_SIZES = {
 def test_weights_start_after_glorot_and_like_an_embedding_where_steps_are_read():
     torch.manual_seed(0)
     model = MusicVAEModel(MusicVAEConfig(**BIG_SIZES))
-    encoder, decoder, read_size = model.encoder.lstm, model.decoder.lstm, 2**6 + 2 * 6
+    encoder, decoder, read_size = model.encoder.lstm, model.decoder.lstm, 2**6 + 3 * 6
     for weight in (encoder.weight_ih_l0, encoder.weight_ih_l0_reverse):
         assert weight.std().item() == pytest.approx(1.0, rel=0.1)
     assert decoder.weight_ih_l0[:, :read_size].std().item() == pytest.approx(1.0, rel=0.1)
@@ -340,7 +341,7 @@ def test_greedy_drums_are_the_most_likely_under_teacher_forcing(output, decoder)
     model, latents = random_model(decoder, **output), random_latents(50)
     drums = model.decode(latents, temperature=0)
     logits = model(**drums, latents=latents).logits
-    patterns = logits[..., :NUM_PATTERNS].argmax(-1)
+    patterns = pattern_logits(logits).argmax(-1)
     assert torch.equal(patterns, patterns_of(drums.piano_roll))
     assert patterns.unique(dim=0).shape[0] > 10
     if model.config.models_expression:
@@ -385,7 +386,7 @@ def test_drums_are_drawn_from_the_likelihood_at_that_temperature(temperature, ou
     latents = random_latents(1).expand(draws, -1)
     drums = model.decode(latents, temperature, generator=seeded(0))
     with torch.no_grad():
-        logits = model(**drums, latents=latents).logits[..., :NUM_PATTERNS]
+        logits = pattern_logits(model(**drums, latents=latents).logits)
     probabilities = torch.softmax(logits / temperature, -1)
     drawn = F.one_hot(patterns_of(drums.piano_roll), NUM_PATTERNS)
     # Whatever came before, a pattern is drawn as often as it is likely: the differences average 0.
@@ -523,11 +524,11 @@ def test_a_bfloat16_model_scores_and_makes_drums(output, decoder):
 @both_decoders
 @over(TOLD_OR_NOT)
 def test_autocast_makes_nearly_the_same_drums(output, decoder):
-    model = random_model(decoder, **output)
-    score = ROLLS if model.config.hits_as_controls else None
-    expected = model.decode(LATENTS, temperature=0, score=score)
+    model, latents = random_model(decoder, **output), random_latents(100)
+    score = random_rolls(100) if model.config.hits_as_controls else None
+    expected = model.decode(latents, temperature=0, score=score)
     with torch.autocast("cpu", torch.bfloat16):
-        made = model.decode(LATENTS, temperature=0, score=score)
+        made = model.decode(latents, temperature=0, score=score)
     assert (made.piano_roll.dtype, made.timing.dtype) == (torch.uint8, torch.float32)
     same_hits = ((made.piano_roll > 0) == (expected.piano_roll > 0)).float().mean()
     assert same_hits > 0.9

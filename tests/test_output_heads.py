@@ -27,12 +27,17 @@ seeds = st.integers(0, 2**32)
 IN_BFLOAT16 = {"rtol": 2**-5, "atol": 2**-5}
 ALMOST_ONE = 1 - 2**-24  # the largest float32 below 1
 
-CATEGORICAL = {
-    "velocity and timing": {"velocity_bins": 2, "timing_bins": 3},
-    "velocity": {"velocity_bins": 2, "timing_bins": 0},
-    "timing": {"velocity_bins": 0, "timing_bins": 3},
-    "hits": {"velocity_bins": 0, "timing_bins": 0},
+PLAIN = {
+    "velocity and timing": {"velocity_bins": 2, "timing_bins": 3, "hit_features": False},
+    "velocity": {"velocity_bins": 2, "timing_bins": 0, "hit_features": False},
+    "timing": {"velocity_bins": 0, "timing_bins": 3, "hit_features": False},
+    "hits": {"velocity_bins": 0, "timing_bins": 0, "hit_features": False},
 }
+CATEGORICAL = PLAIN | {
+    f"{name}, with hit features": PLAIN[name] | {"hit_features": True}
+    for name in ("velocity and timing", "hits")
+}
+EXPRESSIVE = {name: fields for name, fields in CATEGORICAL.items() if not name.startswith("hits")}
 OTHERS = {"groove": {"output": "groove"}, "nade": {"output": "nade"}}
 
 
@@ -263,7 +268,34 @@ def test_velocity_and_timing_are_softmaxes_that_the_pattern_shifts():
     torch.testing.assert_close(head.log_likelihood(logits[None], frame[None])[0], expected)
 
 
-@each({name: fields for name, fields in CATEGORICAL.items() if name != "hits"})
+def test_patterns_share_the_scores_of_their_hits():
+    fields = CATEGORICAL["hits, with hit features"]
+    head = random_head(fields, num_drums=2)
+    plain = random_head(PLAIN["hits"], num_drums=2)
+    scores, kick, snare = torch.tensor([0.1, 0.2, 0.3, 0.4]), 1.0, 2.0
+    logits = torch.cat([scores, torch.tensor([kick, snare])])
+    expected = scores + torch.tensor([0, kick, snare, kick + snare])
+    frames = every_frame(head)
+    assert frames.shape == (1, 4, 1)
+    torch.testing.assert_close(
+        head.log_likelihood(logits.expand(1, 4, -1), frames),
+        plain.log_likelihood(expected.expand(1, 4, -1), frames),
+    )
+
+
+@each({name: fields for name, fields in CATEGORICAL.items() if fields["hit_features"]})
+def test_hits_are_read_back_beside_their_pattern(fields):
+    head, plain = random_head(fields), random_head(fields | {"hit_features": False})
+    piano_roll, timing = random_drums()
+    frames = head.to_frames(piano_roll, timing)
+    pattern, hits, expression = head.inputs(frames).split([8, 3, head.input_size - 11], -1)
+    assert torch.equal(hits.bool(), piano_roll.transpose(1, 2) > 0)
+    assert torch.equal(torch.cat([pattern, expression], -1), plain.inputs(frames))
+    first = head.first(2, frames.device)
+    assert not head.inputs(first).any()
+
+
+@each(EXPRESSIVE)
 def test_the_expression_of_exactly_the_drums_that_are_hit_is_scored(fields):
     head = random_head(fields)
     piano_roll, timing = random_drums()
@@ -272,7 +304,7 @@ def test_the_expression_of_exactly_the_drums_that_are_hit_is_scored(fields):
     (gradient,) = torch.autograd.grad(terms.sum(), logits)
     hits = piano_roll.transpose(1, 2) > 0
     sizes = [3 * bins for bins in (fields["velocity_bins"], fields["timing_bins"]) if bins]
-    for part in gradient[..., head.num_patterns :].split(sizes, -1):
+    for part in gradient[..., -sum(sizes) :].split(sizes, -1):
         assert torch.equal((part.unflatten(-1, (3, -1)) != 0).any(-1), hits)
     assert (gradient[..., : head.num_patterns] != 0).all()
 
@@ -479,7 +511,7 @@ def test_velocities_that_mean_nothing_are_not_read(fields, transform):
 @pytest.mark.parametrize(
     ("fields", "sizes"),
     [
-        pytest.param({}, (512 + 9 * 17, 512 + 18, 9 * 10 + 1, 19), id="categorical"),
+        pytest.param({}, (512 + 9 + 9 * 17, 512 + 9 + 18, 9 * 10 + 1, 19), id="categorical"),
         pytest.param(CATEGORICAL["hits"], (512, 512, 10, 1), id="cat-drums"),
         pytest.param(OTHERS["groove"], (27, 27, 27, 9), id="groove"),
         pytest.param(OTHERS["nade"] | {"nade_hidden_size": 128}, (137, 9, 10, 9), id="nade-drums"),

@@ -73,13 +73,23 @@ def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
+        {"recombination": 1.0},
         {"hit_dropout": 0.5},
         {"velocity_scaling": 0.5},
+        {"dropout": 0.5},
         {"note_dropout": 0.5},
         {"sampling_rate": 0.5, "sampling_method": "parallel"},
         {"sampling_rate": 0.5, "sampling_method": "exact"},
     ],
-    ids=["hit dropout", "velocity scaling", "note dropout", "parallel draws", "exact draws"],
+    ids=[
+        "recombined",
+        "hit dropout",
+        "velocity scaling",
+        "dropout",
+        "note dropout",
+        "parallel draws",
+        "exact draws",
+    ],
 )
 def test_what_is_asked_for_changes_training(settings, train, uninterrupted, tmp_path):
     train(tmp_path, **RUN, **settings)

@@ -98,6 +98,7 @@ def test_a_missing_recipe_is_refused_by_name(tmp_path):
         ("velocity_scaling", "nan"),
         ("hit_dropout", -0.1),
         ("hit_dropout", 1.1),
+        ("recombination", 1.5),
     ],
 )
 def test_a_number_out_of_range_is_refused_by_name(name, value):
@@ -114,6 +115,7 @@ def test_a_number_out_of_range_is_refused_by_name(name, value):
         ("timing_bins", 8),
         ("nade_hidden_size", 0),
         ("note_dropout", 1.5),
+        ("dropout", 1.0),
         ("sampling_rate", -1),
         ("free_bits", -1),
         ("max_beta", -1),

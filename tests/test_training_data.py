@@ -122,14 +122,14 @@ def random_drums() -> dict[str, torch.Tensor]:
 
 
 def test_drums_are_trained_on_as_they_were_played_unless_augmentation_is_asked_for(random_drums):
-    piano_roll, timing = augment(random_drums, parse().data)
+    piano_roll, timing = augment(random_drums, parse())
     assert piano_roll is random_drums["piano_roll"]
     assert timing is random_drums["timing"]
 
 
 def test_hit_dropout_takes_hits_and_leaves_the_others_as_they_are(random_drums):
     before, timing_before = random_drums["piano_roll"], random_drums["timing"]
-    piano_roll, timing = augment(random_drums, parse(hit_dropout=1.0).data)
+    piano_roll, timing = augment(random_drums, parse(hit_dropout=1.0))
     kept = piano_roll > 0
     assert torch.equal(piano_roll, before * kept)
     assert torch.equal(timing, timing_before * kept)
@@ -141,7 +141,7 @@ def test_hit_dropout_takes_hits_and_leaves_the_others_as_they_are(random_drums):
 
 def test_velocity_scaling_makes_whole_sequences_louder_or_softer(random_drums):
     before = random_drums["piano_roll"]
-    piano_roll, timing = augment(random_drums, parse(velocity_scaling=0.25).data)
+    piano_roll, timing = augment(random_drums, parse(velocity_scaling=0.25))
     assert torch.equal(piano_roll > 0, before > 0)
     assert torch.equal(timing, random_drums["timing"])
     factors = []

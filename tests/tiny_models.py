@@ -72,3 +72,11 @@ def random_latents(batch: int = 5) -> torch.Tensor:
 
 ROLLS, LATENTS = random_rolls(), random_latents()
 TIMING = random_timing(ROLLS)
+
+
+def pattern_logits(logits: torch.Tensor, num_drums: int = NUM_DRUMS) -> torch.Tensor:
+    """(batch, steps, patterns): a score of each, and one of each drum that all with a hit share."""
+    num_patterns = 2**num_drums
+    hits = torch.arange(num_patterns)[:, None] >> torch.arange(num_drums) & 1
+    of_hits = logits[..., num_patterns : num_patterns + num_drums]
+    return logits[..., :num_patterns] + of_hits @ hits.T.float()

@@ -36,6 +36,9 @@ class DataArguments:
     shuffle_buffer_size: int = argument(
         10_000, "streamed windows that are held, for the next one to be drawn from"
     )
+    recombination: float = argument(
+        0.0, "augmentation: chance that a training sequence takes drums, or bars, of another one"
+    )
     velocity_scaling: float = argument(
         0.0, "augmentation: training sequences are up to this part louder, or as much softer"
     )
@@ -56,6 +59,9 @@ class ArchitectureArguments:
     )
     timing_bins: int = argument(
         MusicVAEConfig.timing_bins, "classes of a categorical timing; 0: on the grid"
+    )
+    hit_features: bool = argument(
+        MusicVAEConfig.hit_features, "score and read back a pattern also by its hits"
     )
     nade_hidden_size: int = argument(
         MusicVAEConfig.nade_hidden_size, "width of the hidden layer of the NADE"
@@ -89,6 +95,9 @@ class ArchitectureArguments:
     )
     decoder_hidden_size: int = argument(MusicVAEConfig.decoder_hidden_size, "width of the decoder")
     decoder_num_layers: int = argument(MusicVAEConfig.decoder_num_layers, "layers of the decoder")
+    dropout: float = argument(
+        MusicVAEConfig.dropout, "share of the features of encoder and decoder that are dropped"
+    )
     free_bits: float = argument(
         MusicVAEConfig.free_bits, "bits of KL divergence in a sequence that cost nothing"
     )
@@ -232,7 +241,7 @@ def check_arguments(
         raise ValueError(
             f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
         )
-    for name in ("velocity_scaling", "hit_dropout"):
+    for name in ("recombination", "velocity_scaling", "hit_dropout"):
         value = getattr(data, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name}: found {value}, expected 0 to 1")

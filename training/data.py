@@ -15,7 +15,7 @@ from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
-from modeling_musicvae.drum_transforms import drop_notes, scale_velocities
+from modeling_musicvae.drum_transforms import drop_notes, recombine, scale_velocities
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import NUM_DRUMS
@@ -243,12 +243,16 @@ def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
 
 
 def augment(
-    batch: dict[str, torch.Tensor], data: DataArguments
+    batch: dict[str, torch.Tensor], arguments: Arguments
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The drums of a batch, played differently where augmentation is asked for."""
-    piano_roll, timing = batch["piano_roll"], batch["timing"]
+    data, steps_per_bar = arguments.data, arguments.architecture.steps_per_bar
+    drums = batch["piano_roll"], batch["timing"]
+    if data.recombination > 0:
+        drums = recombine(*drums, data.recombination, steps_per_bar)
     if data.hit_dropout > 0:
-        piano_roll, timing = drop_notes(piano_roll, timing, data.hit_dropout)
+        drums = drop_notes(*drums, data.hit_dropout)
+    piano_roll, timing = drums
     if data.velocity_scaling > 0:
         piano_roll = scale_velocities(piano_roll, data.velocity_scaling)
     return piano_roll, timing
