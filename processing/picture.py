@@ -63,15 +63,15 @@ def draw_piano_rolls(
     _check(piano_rolls, timings, titles, steps_per_bar)
 
     height = len(piano_rolls) * PANEL_HEIGHT + LEGEND_HEIGHT
-    figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
+    figure = new_figure(height)
     for index, (roll, timing, title) in enumerate(zip(piano_rolls, timings, titles, strict=True)):
         top = index * PANEL_HEIGHT + TITLE
-        axes = _add_axes(figure, LEFT, top, GRID_WIDTH, GRID_HEIGHT)
-        _draw_grid(axes, roll.shape[1], steps_per_bar)
+        axes = add_axes(figure, LEFT, top, GRID_WIDTH, GRID_HEIGHT)
+        draw_grid(axes, roll.shape[1], steps_per_bar)
         axes.text(0, NUM_DRUMS, title, size=TITLE_SIZE, color=TEXT, parse_math=False)
-        _draw_hits(axes, roll, timing)
-    _draw_legend(figure, top=len(piano_rolls) * PANEL_HEIGHT + 4)
-    _save(figure, Path(path))
+        draw_hits(axes, roll, timing)
+    draw_velocity_legend(figure, top=len(piano_rolls) * PANEL_HEIGHT + 4)
+    save(figure, Path(path))
 
 
 def _check(
@@ -93,7 +93,12 @@ def _check(
         raise ValueError(f"steps_per_bar: found {steps_per_bar}, expected 1 or more")
 
 
-def _add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def new_figure(height: int) -> Figure:
+    """An empty picture, `WIDTH` pixels wide."""
+    return Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
+
+
+def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at a place given in pixels from the figure's upper left corner."""
     figure_width, figure_height = figure.get_size_inches() * DPI
     bottom = figure_height - top - height
@@ -107,7 +112,8 @@ def _add_axes(figure: Figure, left: float, top: float, width: float, height: flo
     )
 
 
-def _draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
+def draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
+    """An empty piano roll with its drums, beats and bars."""
     axes.set_xlim(-0.5, steps + 0.5)
     axes.set_ylim(-0.6, NUM_DRUMS - 0.4)
     axes.set_facecolor(BACKGROUND)
@@ -126,13 +132,17 @@ def _draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
     axes.set_yticks(range(NUM_DRUMS), DRUM_NAMES, size=LABEL_SIZE, color=TEXT)
 
 
-def _draw_hits(axes: Axes, roll: np.ndarray, timing: np.ndarray) -> None:
+def draw_hits(
+    axes: Axes, roll: np.ndarray, timing: np.ndarray, mark_height: int = MARK_HEIGHT
+) -> None:
+    """The hits of a roll and timing (9, steps) on a grid, `GRID_WIDTH` pixels wide, each a mark
+    of a height in pixels."""
     first, last = axes.get_xlim()
     step_width = GRID_WIDTH / (last - first)
     width = max(step_width, 4)
-    rounding = min(width, MARK_HEIGHT) / 3
+    rounding = min(width, mark_height) / 3
     mark = BoxStyle.Round(pad=0, rounding_size=rounding)(
-        -width / 2, -MARK_HEIGHT / 2, width, MARK_HEIGHT, mutation_size=1
+        -width / 2, -mark_height / 2, width, mark_height, mutation_size=1
     )
     drums, steps = np.nonzero(roll)
     onsets = steps + timing[drums, steps]
@@ -140,7 +150,7 @@ def _draw_hits(axes: Axes, roll: np.ndarray, timing: np.ndarray) -> None:
         onsets + width / step_width / 2,
         drums,
         # Scatter takes the area of the square around the mark, in square points.
-        s=(max(width, MARK_HEIGHT) * 72 / DPI) ** 2,
+        s=(max(width, mark_height) * 72 / DPI) ** 2,
         c=roll[drums, steps],
         marker=mark,
         cmap=VELOCITY_COLORS,
@@ -151,8 +161,9 @@ def _draw_hits(axes: Axes, roll: np.ndarray, timing: np.ndarray) -> None:
     )
 
 
-def _draw_legend(figure: Figure, top: float) -> None:
-    axes = _add_axes(figure, WIDTH - RIGHT - 200, top, 160, 8)
+def draw_velocity_legend(figure: Figure, top: float) -> None:
+    """What the colours of hits mean, `top` pixels from the upper edge."""
+    axes = add_axes(figure, WIDTH - RIGHT - 200, top, 160, 8)
     bar = figure.colorbar(
         ScalarMappable(VELOCITY, VELOCITY_COLORS), cax=axes, orientation="horizontal"
     )
@@ -171,7 +182,8 @@ def _draw_legend(figure: Figure, top: float) -> None:
         )
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG, replacing the file where it exists."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         figure.savefig(temporary, format="png")

@@ -58,8 +58,8 @@ def launch(command: str, cwd: Path, max_steps: int = 2, **environment: str) -> s
 
 def test_no_snippet_is_forgotten():
     assert len(snippets("python")) == len(DRUMS_MADE) + 3  # and loading, the dataset, a revision
-    # Convert, train; push windows, stream them; go on, publish.
-    assert len(snippets("bash")) == 3 + len(MACHINES) + 4
+    # Convert, train; push windows, stream them; evaluate, go on, publish.
+    assert len(snippets("bash")) == 3 + len(MACHINES) + 5
     assert README.count("```") == 2 * len(snippets("python") + snippets("bash"))
 
 
@@ -250,6 +250,18 @@ def test_training_on_windows_from_the_hub(tmp_path):
         printed = launch(snippet("bash", "--streaming"), tmp_path, **environment)
     assert "you/groove_windows, a stream of windows" in printed
     MusicVAEModel.from_pretrained(tmp_path / "outputs/groove_4bar")
+
+
+@pytest.mark.slow
+def test_evaluating(tmp_path):
+    """Here a tiny model, on the demo grooves."""
+    write_demo_grooves(tmp_path / "grooves")
+    MusicVAEModel(MusicVAEConfig(**SIZES)).save_pretrained(tmp_path / "outputs/groove_4bar")
+    python, script, *words = shlex.split(snippet("bash", "evaluate_musicvae.py"))
+    command = [sys.executable, ROOT / script, *words, "--data_dir", "grooves", "--num_samples=10"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    found = {path.name for path in (tmp_path / "outputs/groove_4bar/evaluation").iterdir()}
+    assert {"evaluation.json", "evaluation.md", "reconstructions.png"} <= found
 
 
 @pytest.mark.slow

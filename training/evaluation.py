@@ -7,8 +7,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from modeling_musicvae import MusicVAEConfig
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
+from modeling_musicvae.modeling_musicvae import MusicVAEOutput
 from processing.piano_roll import QUARTERS_PER_BAR
 
 LOSS_TERMS = ("hits_loss", "velocity_loss", "timing_loss")
@@ -37,53 +38,82 @@ def evaluate(
     rows, steps_per_bar = [], model.config.steps_per_bar
     for batch in loader:
         piano_roll, timing = batch["piano_roll"], batch["timing"]
-        posterior = model.encode(piano_roll, timing)
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
-        latents = posterior.mean + posterior.std * noise
-        score = piano_roll if model.config.hits_as_controls else None
-        output = model(piano_roll, timing, latents=latents)
+        output = forward(model, piano_roll, timing, generator)
         if not output.loss.isfinite():  # no drums can be drawn from such logits
             raise FloatingPointError(
                 f"validation loss: found {output.loss:g}, expected a finite number, as a lower "
                 "--learning_rate may give"
             )
-        teacher_forced = model.most_likely(output.logits, score)
-        sampled = model.decode(latents, 1.0, generator, score)
+        score = piano_roll if model.config.hits_as_controls else None
+        ways = {
+            "teacher_forced": model.most_likely(output.logits, score),
+            "sampled": model.decode(output.latents, 1.0, generator, score),
+        }
         columns = {
             "reconstruction_loss": output.reconstruction_loss,
             **loss_terms(output),
             "kl": output.kl_divergence,
             "costly_kl": (output.kl_divergence - model.config.free_bits * math.log(2)).relu(),
-            **compare(teacher_forced, batch, steps_per_bar, "teacher_forced"),
-            **compare(sampled, batch, steps_per_bar, "sampled"),
         }
+        for way, drums in ways.items():
+            differences = compare(drums, piano_roll, timing, batch["bpm"], steps_per_bar)
+            columns |= {f"{name}_{way}": column for name, column in differences.items()}
         rows.append(accelerator.gather_for_metrics(torch.stack(list(columns.values()), 1)))
     model.train()
     means = dict(zip(columns, torch.cat(rows).double().mean(0).tolist(), strict=True))
     return summarize(means, model.config)
 
 
-def loss_terms(output: Any) -> dict[str, torch.Tensor]:
+def forward(
+    model: MusicVAEModel,
+    piano_roll: torch.Tensor,
+    timing: torch.Tensor,
+    generator: torch.Generator,
+) -> MusicVAEOutput:
+    """What the model makes of drums, with latents that `generator` draws from the posterior."""
+    posterior = model.encode(piano_roll, timing)
+    noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
+    latents = posterior.mean + posterior.std * noise
+    return model(piano_roll, timing, latents=latents)
+
+
+def loss_terms(output: MusicVAEOutput) -> dict[str, torch.Tensor]:
     """Those of the losses, (batch,), that the model's output has."""
     terms = {name: output[name] for name in LOSS_TERMS if name in output}
     return terms if len(terms) > 1 else {}
 
 
 def compare(
-    drums: Any, batch: dict[str, torch.Tensor], steps_per_bar: int, way: str
+    drums: Any,
+    piano_roll: torch.Tensor,
+    timing: torch.Tensor,
+    bpm: torch.Tensor,
+    steps_per_bar: int,
 ) -> dict[str, torch.Tensor]:
-    """How drums of the model differ from those that they are to be: each number (batch,)."""
-    truth = batch["piano_roll"]
-    right = to_patterns(to_hits(drums.piano_roll)) == to_patterns(to_hits(truth))
-    common = (drums.piano_roll > 0) & (truth > 0)
-    step_ms = 60_000 * QUARTERS_PER_BAR / (batch["bpm"] * steps_per_bar)
-    velocity_errors = (drums.piano_roll.float() - truth.float()).abs() * common
-    timing_errors = (drums.timing - batch["timing"]).abs() * common
+    """How drums differ from those that they are to be.
+
+    Args:
+        drums: those that are measured, with a `piano_roll` and a `timing`.
+        piano_roll: uint8 (batch, drums, steps), those that they are to be.
+        timing: float32 (batch, drums, steps).
+        bpm: float32 (batch,), quarter notes a minute.
+        steps_per_bar: steps in a bar.
+
+    Returns:
+        Each float32 (batch,): pattern_accuracy, the share of steps whose pattern is right; and of
+        the hits that are in both, common_hits, how many they are, and the sums of their absolute
+        errors, velocity_error in MIDI units and timing_error_ms in milliseconds.
+    """
+    right = to_patterns(to_hits(drums.piano_roll)) == to_patterns(to_hits(piano_roll))
+    common = (drums.piano_roll > 0) & (piano_roll > 0)
+    step_ms = 60_000 * QUARTERS_PER_BAR / (bpm * steps_per_bar)
+    velocity_errors = (drums.piano_roll.float() - piano_roll.float()).abs() * common
+    timing_errors = (drums.timing - timing).abs() * common
     return {
-        f"pattern_accuracy_{way}": right.float().mean(-1),
-        f"common_hits_{way}": common.float().sum((1, 2)),
-        f"velocity_error_{way}": velocity_errors.sum((1, 2)),
-        f"timing_error_ms_{way}": timing_errors.sum((1, 2)) * step_ms,
+        "pattern_accuracy": right.float().mean(-1),
+        "common_hits": common.float().sum((1, 2)),
+        "velocity_error": velocity_errors.sum((1, 2)),
+        "timing_error_ms": timing_errors.sum((1, 2)) * step_ms,
     }
 
 

@@ -1,0 +1,132 @@
+"""Measures a trained MusicVAE on a split of a dataset, and writes figures, tables and pictures.
+
+    python evaluate_musicvae.py MODEL --split test
+
+Everything is measured on windows that do not overlap, with 95 % intervals by a bootstrap over
+recordings, beside trivial players and other baselines.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from evaluation.attributes import measure_attribute_vectors
+from evaluation.interpolation import measure_interpolation
+from evaluation.pictures import draw_all
+from evaluation.reconstruction import measure_reconstruction
+from evaluation.report import Measures, write_report
+from evaluation.samples import draw_samples, measure_samples
+from evaluation.transformations import measure_transformation
+from evaluation.windows import Windows, load_windows
+from modeling_musicvae import MusicVAEModel
+from processing.groove_midi import SPLITS
+
+NUM_PAIRS = 200
+
+
+def main() -> None:
+    arguments = parse_arguments(sys.argv[1:])
+    output_dir, split, seed = arguments.output_dir, arguments.split, arguments.seed
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model = MusicVAEModel.from_pretrained(arguments.model).eval()
+    load = partial(load_windows, arguments.data, arguments.data_dir, config=model.config)
+    windows = load(split, hop_bars=model.config.bars)
+    other_windows = load(other_split(split), hop_bars=model.config.bars)
+    train = load("train", hop_bars=1)
+    num_files = len(windows.file.unique())
+    print(f"Model    {arguments.model}")
+    print(f"Windows  {len(windows)}, from {num_files} recordings of the {split} split")
+    print(f"Writes   {output_dir}/evaluation.json, evaluation.md and pictures")
+
+    samples = draw_samples(model, windows, arguments.num_samples, seed)
+    parts = parts_of(model, windows, other_windows, train, samples, arguments.batch_size, seed)
+    measures = {}
+    with tqdm(total=len(parts) + 1) as bar:
+        for part, measure in parts.items():
+            bar.set_description(part)
+            measures[part] = measure()
+            bar.update()
+        bar.set_description("pictures")
+        draw_all(model, windows, samples, output_dir, seed)
+        bar.update()
+    facts = {
+        "model": arguments.model,
+        "command": shlex.join(["python", "evaluate_musicvae.py", *sys.argv[1:]]),
+        "data": arguments.data,
+        "split": split,
+        "other_split": other_split(split),
+        "windows": len(windows),
+        "recordings": num_files,
+        "samples": arguments.num_samples,
+        "seed": seed,
+    }
+    write_report(facts, measures, output_dir)
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", metavar="MODEL", help="its folder, or its name on the Hub")
+    parser.add_argument(
+        "--data", default="groove", help="as train_accelerate.py takes it (default: %(default)s)"
+    )
+    parser.add_argument("--data_dir", help="Groove's zip or folder, or your folder of MIDI files")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="(default: MODEL/evaluation)")
+    numbers = {
+        "batch_size": (64, 1, "windows that the model is given at once"),
+        "seed": (0, 0, "of everything random"),
+        "num_samples": (1000, 2, "drums to draw from the prior"),
+    }
+    for name, (default, _, description) in numbers.items():
+        help = f"{description} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=int, default=default, help=help)
+    arguments = parser.parse_args(argv)
+    for name, (_, minimum, _) in numbers.items():
+        if getattr(arguments, name) < minimum:
+            parser.error(f"{name}: found {getattr(arguments, name)}, expected at least {minimum}")
+    if arguments.data == "midi_folder" and arguments.data_dir is None:
+        parser.error("data_dir: found none, expected the folder of your MIDI files")
+    if arguments.output_dir is None:
+        if not Path(arguments.model).is_dir():
+            parser.error("output_dir: found none, expected one for a model that is in no folder")
+        arguments.output_dir = Path(arguments.model, "evaluation")
+    return arguments
+
+
+def parts_of(
+    model: MusicVAEModel,
+    windows: Windows,
+    other_windows: Windows,
+    train: Windows,
+    samples: Windows,
+    batch_size: int,
+    seed: int,
+) -> dict[str, Callable[[], Measures]]:
+    """What is measured of a model of this kind."""
+    config = model.config
+    given = (model, windows, train, batch_size, seed)
+    parts = {"reconstruction": partial(measure_reconstruction, *given)}
+    if config.input_transform != "none":
+        parts["transformation"] = partial(measure_transformation, *given)
+    parts["samples"] = partial(
+        measure_samples, samples, windows, other_windows, train, config, seed
+    )
+    if not config.hits_as_controls:
+        parts["interpolation"] = partial(measure_interpolation, model, windows, NUM_PAIRS, seed)
+    if model.attribute_vectors.any():
+        parts["attributes"] = partial(measure_attribute_vectors, model, windows, seed)
+    return parts
+
+
+def other_split(split: str) -> str:
+    """The split whose drummers are compared with those of `split`."""
+    return "train" if split == "validation" else "validation"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The parts of evaluation: windows, intervals, trivial players, what is measured, the report."""

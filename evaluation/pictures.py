@@ -1,0 +1,258 @@
+"""What the figures measure, as pictures."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel, spherical_interpolation
+from processing.drum_kit import DRUM_NAMES, NUM_DRUMS
+from processing.picture import (
+    BACKGROUND,
+    BAR_LINE,
+    FAINT_TEXT,
+    GRID_WIDTH,
+    LABEL_SIZE,
+    LEFT,
+    TEXT,
+    TITLE_SIZE,
+    WIDTH,
+    add_axes,
+    draw_grid,
+    draw_hits,
+    draw_piano_rolls,
+    draw_velocity_legend,
+    new_figure,
+    save,
+)
+
+from .interpolation import NUM_POINTS, draw_pairs
+from .latents import posterior_means
+from .samples import common_grid, features, gaussian_kernels
+from .transformations import transform
+from .windows import Windows
+
+NUM_RECONSTRUCTIONS = 2
+STRIP_HEIGHT, STRIP_GAP, STRIP_MARK_HEIGHT = 66, 12, 6
+COLUMNS, CELL_HEIGHT, CURVE_HEIGHT = 4, 136, 74
+CELL_TITLE, KEY_HEIGHT = 30, 44
+MARGIN = 24
+PLAYED, DRAWN = "#d8d8df", "#b02a6b"
+MAP_HEIGHT, MAP_LEFT, MAP_WIDTH = 560, 62, 640
+# As many as can be told apart; the rarer styles share the last.
+STYLE_COLORS = ("#d9506a", "#3f7fb5", "#eda13a", "#4a9d6e", "#7b4aa8", "#46c2c9", "#8a5a3c")
+OTHER_STYLES = "#c4c4cc"
+
+
+@torch.no_grad()
+def draw_all(
+    model: MusicVAEModel, windows: Windows, samples: Windows, folder: Path, seed: int
+) -> list[Path]:
+    """Draws what the model does with a split into PNGs 900 pixels wide, which it returns.
+
+    They are reconstructions.png (or what the model makes of transformed drums), distributions.png,
+    latent_space.png and, but of a model that is told the hits, interpolation.png.
+
+    Args:
+        model: that is evaluated.
+        windows: of the split, without overlap, at least 2.
+        samples: drawn by `draw_samples`.
+        folder: an existing one.
+        seed: of the choice of windows.
+    """
+    config, means = model.config, posterior_means(model, windows)
+    paths = [folder / f"{name}.png" for name in ("reconstructions", "distributions")]
+    draw_reconstructions(model, windows, seed, paths[0])
+    draw_distributions(windows, samples, config, paths[1])
+    if not config.hits_as_controls:
+        paths.append(folder / "interpolation.png")
+        draw_interpolation(model, windows, means, seed, paths[-1])
+    paths.append(folder / "latent_space.png")
+    draw_latent_space(means, windows.style, paths[-1])
+    return paths
+
+
+def draw_reconstructions(model: MusicVAEModel, windows: Windows, seed: int, path: Path) -> None:
+    """Windows of different recordings, and above each what the model makes of it."""
+    order = np.random.default_rng(seed).permutation(len(windows))
+    _, firsts = np.unique(windows.file[order], return_index=True)
+    played = windows.select(order[np.sort(firsts)[:NUM_RECONSTRUCTIONS]].tolist())
+    if model.config.input_transform == "none":
+        made = model.reconstruct(played.piano_roll, played.timing, temperature=0)
+    else:
+        made = transform(model, played, 0, torch.Generator())
+    rolls = torch.stack([made.piano_roll, played.piano_roll], 1).flatten(0, 1)
+    timings = torch.stack([made.timing, played.timing], 1).flatten(0, 1)
+    titles = []
+    for style, bpm in zip(played.style, played.bpm.tolist(), strict=True):
+        name = f"{style or 'groove'}, {bpm:.0f} bpm"
+        titles += [f"{name}: {_what_is_made(model.config)}", f"{name}: as played"]
+    draw_piano_rolls(rolls.numpy(), timings.numpy(), path, titles, model.config.steps_per_bar)
+
+
+def _what_is_made(config: MusicVAEConfig) -> str:
+    match config.input_transform:
+        case "humanize":
+            return "humanized"
+        case "tap" | "tap_fixed_velocity":
+            return "from its taps"
+        case "remove_drums":
+            return f"with {', '.join(DRUM_NAMES[drum] for drum in config.removed_drums)} added"
+    return "reconstructed"
+
+
+def draw_distributions(
+    windows: Windows, samples: Windows, config: MusicVAEConfig, path: Path
+) -> None:
+    """The density of each of `features`, of samples over that of windows."""
+    played, drawn = (features(each, config) for each in (windows, samples))
+    figure = new_figure(KEY_HEIGHT + -(-len(played) // COLUMNS) * CELL_HEIGHT)
+    width = (WIDTH - MARGIN) / COLUMNS
+    for index, name in enumerate(played):
+        row, column = divmod(index, COLUMNS)
+        axes = add_axes(
+            figure,
+            MARGIN + column * width,
+            KEY_HEIGHT + row * CELL_HEIGHT + CELL_TITLE,
+            width - MARGIN,
+            CURVE_HEIGHT,
+        )
+        axes.set_title(name.replace("_", " "), size=TITLE_SIZE, color=TEXT, loc="left", pad=5)
+        values = (each[name][~np.isnan(each[name])] for each in (played, drawn))
+        _draw_densities(axes, *values)
+    _draw_key(figure, {"played": PLAYED, "drawn from the prior": DRAWN})
+    save(figure, path)
+
+
+def _draw_densities(axes: Axes, played: np.ndarray, drawn: np.ndarray) -> None:
+    grid, bandwidth = common_grid(played, drawn)
+    densities = [
+        gaussian_kernels(each, grid, bandwidth).sum(0) / max(len(each), 1)
+        for each in (played, drawn)
+    ]
+    axes.fill_between(grid, densities[0], color=PLAYED, linewidth=0)
+    axes.plot(grid, densities[1], color=DRAWN, linewidth=1.2)
+    few, most = np.quantile(np.concatenate([played, drawn]), (0.005, 0.995))
+    axes.set_xlim(few - 3 * bandwidth, most + 3 * bandwidth)
+    axes.set_ylim(0, 1.2 * np.max(densities))
+    axes.set_yticks([])
+    axes.text(
+        1,
+        1,
+        f"overlap {np.minimum(*densities).sum():.2f}",
+        transform=axes.transAxes,
+        size=LABEL_SIZE,
+        color=FAINT_TEXT,
+        ha="right",
+        va="top",
+    )
+    axes.locator_params(axis="x", nbins=5)
+    _plain(axes)
+
+
+def draw_interpolation(
+    model: MusicVAEModel, windows: Windows, means: torch.Tensor, seed: int, path: Path
+) -> None:
+    """A path between two windows, one below the other, with the windows at its ends."""
+    pair = [index.item() for index in draw_pairs(len(windows), 1, seed)]
+    ends = windows.select(pair)
+    made = model.decode(spherical_interpolation(*means[pair], NUM_POINTS), temperature=0)
+    labels = [str(Fraction(point, NUM_POINTS - 1)) for point in range(NUM_POINTS)]
+    strips = [
+        (ends.piano_roll[0], ends.timing[0], "start, as played"),
+        *zip(made.piano_roll, made.timing, labels, strict=True),
+        (ends.piano_roll[1], ends.timing[1], "end, as played"),
+    ]
+
+    pitch = STRIP_HEIGHT + STRIP_GAP
+    figure = new_figure(MARGIN + len(strips) * pitch + 2 * MARGIN)
+    for index, (roll, timing, label) in enumerate(strips):
+        axes = add_axes(figure, LEFT, MARGIN + index * pitch, GRID_WIDTH, STRIP_HEIGHT)
+        draw_grid(axes, roll.shape[1], model.config.steps_per_bar)
+        axes.set_yticks([NUM_DRUMS // 2], [label], size=LABEL_SIZE, color=TEXT)
+        if index < len(strips) - 1:
+            axes.set_xticks([])
+        draw_hits(axes, roll.numpy(), timing.numpy(), STRIP_MARK_HEIGHT)
+    draw_velocity_legend(figure, top=MARGIN + len(strips) * pitch + 20)
+    save(figure, path)
+
+
+def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> None:
+    """Latents by their first two principal components, coloured by main style."""
+    points, shares = principal_components(means.double().numpy())
+    main_styles = np.array([style.split("/")[0] for style in styles])
+    figure = new_figure(MAP_HEIGHT)
+    axes = add_axes(figure, MAP_LEFT, MARGIN, MAP_WIDTH, MAP_HEIGHT - 3 * MARGIN)
+    for label, color, shown in group_styles(main_styles):
+        axes.scatter(
+            *points[shown].T,
+            s=18,
+            color=color,
+            edgecolors=BACKGROUND,
+            linewidths=0.4,
+            label=f"{label} ({shown.sum()})",
+        )
+    _plain(axes)
+    axes.set_xlabel(f"first principal component, {shares[0]:.0%} of the variance")
+    axes.set_ylabel(f"second, {shares[1]:.0%}")
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(size=LABEL_SIZE, color=FAINT_TEXT)
+    if any(styles):
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            frameon=False,
+            fontsize=TITLE_SIZE,
+            labelcolor=TEXT,
+            handletextpad=0.2,
+        )
+    save(figure, path)
+
+
+def principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, size) by their first two principal components, (n, 2), and the shares of the
+    variance that these have, (2,)."""
+    centered = points - points.mean(0)
+    left, scales, _ = np.linalg.svd(centered, full_matrices=False)
+    return left[:, :2] * scales[:2], scales[:2] ** 2 / (scales**2).sum()
+
+
+def group_styles(styles: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+    """The most frequent styles first, and last the others together: each with its name, its colour
+    and where it is, bool (n,)."""
+    names, counts = np.unique(styles, return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")][: len(STYLE_COLORS)]
+    groups = [
+        (name, color, styles == name) for name, color in zip(names, STYLE_COLORS, strict=False)
+    ]
+    others = ~np.isin(styles, names)
+    return [*groups, ("other", OTHER_STYLES, others)] if others.any() else groups
+
+
+def _plain(axes: Axes) -> None:
+    axes.set_facecolor(BACKGROUND)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.spines["bottom"].set_color(BAR_LINE)
+    axes.tick_params(length=2, color=BAR_LINE, labelsize=LABEL_SIZE, labelcolor=FAINT_TEXT)
+
+
+def _draw_key(figure: Figure, colors: dict[str, str]) -> None:
+    axes = add_axes(figure, MARGIN, 8, WIDTH - 2 * MARGIN, 20)
+    axes.axis("off")
+    axes.legend(
+        handles=[Patch(color=color, label=label) for label, color in colors.items()],
+        loc="center left",
+        bbox_to_anchor=(0, 0.5),
+        borderpad=0,
+        borderaxespad=0,
+        ncols=len(colors),
+        frameon=False,
+        fontsize=TITLE_SIZE,
+        labelcolor=TEXT,
+        handlelength=1.2,
+        handleheight=0.8,
+    )

@@ -1,0 +1,150 @@
+"""The report of an evaluation: as JSON, and as tables in Markdown."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training.model_folder import machine
+
+from .bootstrap import Figure
+
+LIBRARIES = ("datasets", "numpy", "torch", "transformers")
+
+# What is measured of many features: tables have a row for each, and not as many tables.
+BY_FEATURE = "distributions"
+
+# What the tables of each part do not say themselves.
+LEGENDS = {
+    "reconstruction": "Losses are in nats a sequence. Drums are the most likely ones where the "
+    "decoder sees the true past (teacher forced), drawn at temperature 1 from a draw of the "
+    "posterior (sampled), or the most likely ones from its mean (greedy). Errors of velocity, in "
+    "MIDI units, and of timing are those of hits that both have. Trivial players stand beside a "
+    "model that reads drums whole.",
+    "transformation": "What the model makes of transformed drums, drawn at temperature 1 (sampled) "
+    "or most likely (greedy), beside a trivial player that reads the same. Divergences are in "
+    "nats.",
+    "samples": "Drums drawn from the prior, and those of another split, beside those of the split; "
+    "and how many hits, of one or of the other, differ from the nearest drums.",
+    "interpolation": "Shares of steps whose patterns differ along spherical paths between two "
+    "windows, and along paths that mix the steps of both.",
+    "attributes": "How much adding the vector of an attribute (columns), with strength 1 and -1, "
+    "changes each attribute (rows), in standard deviations of the split.",
+}
+
+# Named figures, or more of them under a name.
+Measures = dict[str, "Figure | Measures"]
+
+
+def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) -> None:
+    """Writes evaluation.json, with all figures, and evaluation.md, with tables of them.
+
+    Args:
+        facts: what was evaluated, and how.
+        measures: by the part of the evaluation, one of `LEGENDS`.
+        output_dir: where to.
+    """
+    facts = facts | {
+        "versions": {library: version(library) for library in LIBRARIES},
+        "machine": machine(),
+    }
+    texts = {
+        "evaluation.json": json.dumps(facts | {"measures": as_json(measures)}, indent=2) + "\n",
+        "evaluation.md": as_markdown(facts, measures),
+    }
+    for name, text in texts.items():
+        temporary = output_dir / f"{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, output_dir / name)
+
+
+def as_json(measures: Measures | Figure) -> dict[str, Any]:
+    if isinstance(measures, Figure):
+        return measures._asdict()
+    return {name: as_json(measure) for name, measure in measures.items()}
+
+
+def as_markdown(facts: dict[str, Any], measures: Measures) -> str:
+    lines = [f"# Evaluation of {facts['model']}", ""]
+    lines += [f"- {readable(name)}: `{fact}`" for name, fact in facts.items() if name != "versions"]
+    lines += ["", "In brackets: 95 % intervals by the bootstrap over recordings.", ""]
+    for part, measured in measures.items():
+        lines += [f"## {readable(part).capitalize()}", "", LEGENDS[part], ""]
+        for title, columns in tables(measured):
+            lines += [f"### {readable(title)}", ""] if title else []
+            lines += [*table(columns), ""]
+    return "\n".join(lines)
+
+
+def tables(measures: Measures, title: str = "") -> Iterator[tuple[str, dict[str, Measures]]]:
+    """The largest tables that named figures fit in, each with its title and by its columns.
+
+    Figures under one name are a column, beside others that are their neighbours.
+    """
+    if any(isinstance(measure, Figure) for measure in measures.values()):
+        yield title, {"value": measures}
+    elif all(
+        any(isinstance(figure, Figure) for figure in column.values())
+        for column in measures.values()
+    ):
+        yield title, measures
+    else:
+        for name, measure in measures.items():
+            measure = features_as_rows(measure) if name == BY_FEATURE else measure
+            yield from tables(measure, f"{title}: {name}" if title else name)
+
+
+def features_as_rows(measures: Measures) -> Measures:
+    """feature -> measure -> set -> figure, turned into measure -> set -> feature -> figure."""
+    turned = {}
+    for feature, of_feature in measures.items():
+        for measure, of_sets in of_feature.items():
+            for name, figure in of_sets.items():
+                turned.setdefault(measure, {}).setdefault(name, {})[feature] = figure
+    return turned
+
+
+def table(columns: dict[str, Measures]) -> list[str]:
+    """The lines of a table with a row for each name that a column has."""
+    columns = {name: dict(rows(measures)) for name, measures in columns.items()}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    head = [["measure", *map(readable, columns)], ["---", *["---:"] * len(columns)]]
+    body = [
+        [readable(name), *(cell(column.get(name)) for column in columns.values())] for name in names
+    ]
+    return [f"| {' | '.join(words)} |" for words in head + body]
+
+
+def rows(measures: Measures, title: str = "") -> Iterator[tuple[str, Figure]]:
+    """Every figure by all its names."""
+    for name, measure in measures.items():
+        name = f"{title} {name}".strip()
+        if isinstance(measure, Figure):
+            yield name, measure
+        else:
+            yield from rows(measure, name)
+
+
+def cell(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return "–"
+    if figure.low is None:
+        return number(figure.value)
+    return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]"
+
+
+def number(value: float) -> str:
+    """Three significant digits, but all before the decimal point and at most three after it."""
+    if isinstance(value, int):
+        return str(value)
+    if not value:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    return f"{value:.{min(max(2 - magnitude, 0), 3)}f}"
+
+
+def readable(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,76 @@
+"""The measures of reconstruction, against those of training and of models that are known."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from played_windows import random_windows
+from tiny_models import EXPRESSIVE, OUTPUTS, random_model
+from torch.utils.data import DataLoader
+
+from evaluation.comparison import join, measure_drums
+from evaluation.reconstruction import measure_reconstruction
+from training.evaluation import evaluate
+
+pytestmark = pytest.mark.usefixtures("one_cpu_thread")
+
+WINDOWS, TRAIN = random_windows(), random_windows(9)
+WAYS = ["teacher_forced", "sampled", "greedy"]
+PLAYERS = ["silence", "most_frequent", "nearest"]
+
+
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
+def test_figures_are_those_of_training(output):
+    model = random_model(**output)
+    measures = measure_reconstruction(model, WINDOWS, TRAIN, batch_size=4, seed=5)
+    columns = ("piano_roll", "timing", "bpm")
+    rows = zip(*(getattr(WINDOWS, name) for name in columns), strict=True)
+    loader = DataLoader([dict(zip(columns, row, strict=True)) for row in rows], 4)
+    of_training = evaluate(Accelerator(), model, loader, seed=5)
+    del of_training["loss"]
+    for name, value in of_training.items():
+        measure, way = next(
+            ((name.removesuffix(f"_{way}"), way) for way in WAYS if name.endswith(way)),
+            (name, None),
+        )
+        figures = measures["drums"][way] if way else measures["objective"]
+        assert figures[measure].value == pytest.approx(value, rel=1e-5), name
+
+
+def test_greedy_drums_are_the_models_own_reconstructions():
+    model = random_model()
+    torch.nn.init.constant_(model.encoder.std.bias, 5)  # draws of the posterior are far apart
+    drums = join([model.reconstruct(WINDOWS.piano_roll, WINDOWS.timing, temperature=0)], WINDOWS)
+    measures = measure_reconstruction(model, WINDOWS, TRAIN, len(WINDOWS), 0)
+    assert measures["drums"]["greedy"] == measure_drums(drums, WINDOWS, model.config, 0)
+
+
+def test_the_same_seed_gives_the_same_figures():
+    first, second, other = (
+        measure_reconstruction(random_model(), WINDOWS, TRAIN, 4, seed) for seed in (0, 0, 1)
+    )
+    assert first == second
+    assert first["drums"]["sampled"] != other["drums"]["sampled"]
+
+
+def test_players_stand_beside_a_model_that_has_to_find_the_hits():
+    measures = measure_reconstruction(random_model(), WINDOWS, WINDOWS, 4, 0)
+    assert list(measures["drums"]) == WAYS + PLAYERS
+    assert measures["drums"]["nearest"]["hit_f1"].value == 1  # the windows are those of training
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"input_transform": "tap"}, {"input_transform": "humanize"}, {"hits_as_controls": True}],
+    ids=["tap", "humanize", "told the hits"],
+)
+@pytest.mark.parametrize("output", EXPRESSIVE.values(), ids=EXPRESSIVE)
+def test_players_that_know_other_things_than_the_model_are_left_out(output, settings):
+    measures = measure_reconstruction(random_model(**output, **settings), WINDOWS, TRAIN, 4, 0)
+    assert list(measures["drums"]) == WAYS
+
+
+def test_latents_are_active_whose_mean_depends_on_the_drums():
+    model = random_model()
+    torch.nn.init.zeros_(model.encoder.mean.weight[:2])
+    active = measure_reconstruction(model, WINDOWS, TRAIN, 4, 0)["objective"]["active_latents"]
+    assert active == (model.config.latent_size - 2, None, None)
