@@ -121,3 +121,18 @@ def hub(running_hub) -> Iterator[Any]:
 def token(running_hub) -> str:
     """Ann's, who may write."""
     return running_hub.create_token("ann")
+
+
+@pytest.fixture(scope="module")
+def environment(running_hub, token, tmp_path_factory) -> dict[str, str]:
+    """In which a process of Ann's speaks to the Hub."""
+    return running_hub.environment(token, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def client(environment) -> Iterator[Any]:
+    """Such a process, see `client_process`."""
+    from loopback_hub import client_process
+
+    with client_process(environment) as client:
+        yield client

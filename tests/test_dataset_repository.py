@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,12 @@ import numpy as np
 import pytest
 from datasets import Features
 from huggingface_hub import DatasetCard
-from loopback_hub import Client, Repository, client_process
+from loopback_hub import Repository
 from test_loopback_hub import asked
 
 from processing import GrooveMIDI
 from processing.dataset_repository import NUM_SHARDS, DatasetRepositoryError, push_groove
 from processing.groove_midi import SPLITS
-
-
-@pytest.fixture(scope="module")
-def environment(running_hub, token, tmp_path_factory) -> dict[str, str]:
-    return running_hub.environment(token, tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(environment) -> Iterator[Client]:
-    with client_process(environment) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 import torch
 import training_runs
 from huggingface_hub import ModelCard
-from loopback_hub import Client, Repository, client_process
+from loopback_hub import Client, Repository
 from test_loopback_hub import asked
 from test_model_folder import STRANGER
 from training_runs import RUN, TWO_PROCESSES, assert_ends_like, launch, launched, parse
@@ -45,15 +45,10 @@ SECOND = 0.001  # of the publishing process's waiting, in seconds
 
 
 @pytest.fixture(scope="module")
-def environment(running_hub, token, tmp_path_factory) -> dict[str, str]:
-    return running_hub.environment(token, tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(environment) -> Iterator[Client]:
-    with client_process(environment) as client:
-        client(shorten_waiting)
-        yield client
+def client(client) -> Client:
+    """That of `conftest.py`, in a hurry."""
+    client(shorten_waiting)
+    return client
 
 
 def shorten_waiting() -> None:

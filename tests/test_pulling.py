@@ -11,7 +11,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from loopback_hub import Client, Repository, client_process
+from loopback_hub import Repository
 from safetensors.torch import load_file, save_file
 from tiny_models import BARS, SIZES, STEPS_PER_BAR, random_model
 from transformers import AutoModel, BertConfig
@@ -29,17 +29,6 @@ from modeling_musicvae.modeling_musicvae import PretrainedModelError
 from processing import MusicVAEProcessor
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def environment(running_hub, token, tmp_path_factory) -> dict[str, str]:
-    return running_hub.environment(token, tmp_path_factory.mktemp("home"))
-
-
-@pytest.fixture(scope="module")
-def client(environment) -> Iterator[Client]:
-    with client_process(environment) as client:
-        yield client
 
 
 def write_model(folder: Path, model: MusicVAEModel) -> Path:
