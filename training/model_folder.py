@@ -142,7 +142,7 @@ def write_model_card(
     metrics = progress.best_metrics if step == progress.best_step else {}
     card = ModelCard.from_template(
         describe_for_the_hub(arguments, metrics),
-        template_path=str(Path(__file__).parents[1] / "model_card.md"),
+        template_path=str(Path(__file__).with_name("model_card.md")),
         model=model.config,
         verb=VERBS.get(model.config.input_transform),
         added_drums=", ".join(DRUM_NAMES[drum] for drum in model.config.removed_drums),
