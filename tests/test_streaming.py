@@ -106,6 +106,13 @@ def test_processes_share_the_windows_out(num_processes, folder, every):
     assert sorted(name for part in epoch for name in names(collate(part))) == every
 
 
+def test_a_part_without_windows_is_an_error_and_no_endless_search(folder):
+    loader, _, _ = load_data(Accelerator(), parse(data=folder, **STREAM))
+    two_windows = loader.dataset.windows.take(2)
+    with pytest.raises(ValueError, match="^stream: found no training window for a process"):
+        next(iter(WindowStream(two_windows, 16, 0, process_index=2, num_processes=3)))
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["from the disk", "as a stream"])
 @pytest.mark.parametrize("hop_bars", [1, 2])
 def test_windows_start_every_hop_and_those_of_validation_do_not_overlap(

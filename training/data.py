@@ -60,6 +60,9 @@ class WindowStream(IterableDataset):
         shuffle_buffer_size: windows that are held, for the next one to be drawn from.
         seed: of the orders.
         process_index, num_processes: which part is read.
+
+    Raises:
+        ValueError: when it is read, there is no window in it.
     """
 
     def __init__(
@@ -83,9 +86,12 @@ class WindowStream(IterableDataset):
                 buffer_size=self.shuffle_buffer_size,
                 max_buffer_input_shards=1,  # threads for more would sleep at the end of an epoch
             )
+            batch = None
             for batch in windows.iter(READ_WINDOWS):  # twenty times as fast as one by one
                 for window in zip(*batch.values(), strict=True):
                     yield dict(zip(batch, window, strict=True))
+            if batch is None:  # or this would go on for ever
+                raise ValueError("stream: found no training window for a process or a worker")
 
 
 def load_data(
