@@ -269,19 +269,13 @@ class CategoricalHead(OutputHead):
         parts = [frames.new_zeros(*frames.shape[:-1], 0, dtype=torch.float32)]
         if self.num_hit_features:
             parts.append(from_patterns(patterns, self.num_drums) & (patterns >= 0)[..., None])
-        for name, decode in (
-            ("velocity", self._velocity_feature),
-            ("timing", self._timing_feature),
-        ):
-            if name in classes:
-                parts.append(decode(classes[name] - 1) * (classes[name] > 0))
+        if "velocity" in classes:
+            bins = classes["velocity"] - 1
+            parts.append(bin_to_velocity(bins, self.bins["velocity"]) / 127 * (bins >= 0))
+        if "timing" in classes:
+            bins = classes["timing"] - 1
+            parts.append(2 * bin_to_timing(bins, self.bins["timing"]) * (bins >= 0))
         return torch.cat(parts, -1)
-
-    def _velocity_feature(self, bins: torch.Tensor) -> torch.Tensor:
-        return bin_to_velocity(bins, self.bins["velocity"]) / 127
-
-    def _timing_feature(self, bins: torch.Tensor) -> torch.Tensor:
-        return 2 * bin_to_timing(bins, self.bins["timing"])
 
     def _rule_out(self, pattern_logits: torch.Tensor, known: KnownDrums) -> torch.Tensor:
         """The logits, with none for the patterns that differ from what is known."""

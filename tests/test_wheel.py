@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,12 @@ def test_an_installed_package_trains(tmp_path):
     settings = TINY | {"data": "demo", "max_steps": 2, "output_dir": tmp_path / "model"}
     train = [sys.executable, "-m", "accelerate.commands.launch", "-m", "train_accelerate"]
     environment = {"PYTHONPATH": str(tmp_path / "installed")} | PATIENT_THREADS
-    command = [*train, *as_argv(settings)]
-    subprocess.run(command, cwd=tmp_path, env=os.environ | environment, check=True, timeout=300)
+    run = partial(
+        subprocess.run, cwd=tmp_path, env=os.environ | environment, check=True, timeout=300
+    )
+    where = [sys.executable, "-c", "import training; print(training.__file__)"]
+    imported = run(where, stdout=subprocess.PIPE, text=True).stdout.strip()
+    assert Path(imported).is_relative_to(tmp_path / "installed")
+    run([*train, *as_argv(settings)])
     MusicVAEModel.from_pretrained(tmp_path / "model")
     assert "# MusicVAE, 4 bars of drums" in (tmp_path / "model/README.md").read_text()
