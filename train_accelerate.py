@@ -86,7 +86,7 @@ def main() -> None:
 
     set_seed(training.seed)
     config = MusicVAEConfig(**asdict(arguments.architecture))
-    model = MusicVAEModel(config)
+    model = new_model(config, training.pretrained_model)
     check_space(Path(training.output_dir), model)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
@@ -130,7 +130,21 @@ def use_all_cores(accelerator: Accelerator) -> None:
     """On CPUs, shares the cores among the processes; the launcher would give each one thread."""
     if accelerator.device.type == "cpu":
         local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        torch.set_num_threads(max(1, os.cpu_count() // local_processes))
+        torch.set_num_threads(max(1, num_cores() // local_processes))
+
+
+def num_cores() -> int:
+    """The cores that this process may run on, which taskset or a scheduler may have limited."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def new_model(config: MusicVAEConfig, pretrained_model: str | None) -> MusicVAEModel:
+    """A model with random weights, or with those of a trained one that it goes on from."""
+    if pretrained_model is None:
+        return MusicVAEModel(config)
+    return MusicVAEModel.from_pretrained(pretrained_model, config=config, dtype=torch.float32)
 
 
 def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) -> None:

@@ -343,7 +343,7 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
         """
         if not isinstance(config, PreTrainedConfig):
             place = pretrained_model_name_or_path if config is None else config
-            cls._check_config_file(place, kwargs)
+            cls.check_config_file(place, **kwargs)
         try:
             model, loading_info = super().from_pretrained(
                 pretrained_model_name_or_path,
@@ -362,9 +362,16 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
         return (model, loading_info) if output_loading_info else model
 
     @classmethod
-    def _check_config_file(cls, place: str | os.PathLike, kwargs: dict[str, Any]) -> None:
+    def check_config_file(cls, place: str | os.PathLike, **kwargs: Any) -> None:
         """Refuses another model's config.json, which transformers reads with a warning, and its
-        absence, which stands for all defaults there. `kwargs` are those of `from_pretrained`.
+        absence, which stands for all defaults there.
+
+        Args:
+            place: a folder or the name of a repository on the Hub.
+            **kwargs: those of `from_pretrained`.
+
+        Raises:
+            PretrainedModelError: there is no config.json, or not that of a MusicVAE.
         """
         names = ("cache_dir", "force_download", "local_files_only", "proxies", "revision")
         names += ("subfolder", "token")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from transformers import HfArgumentParser
 
-from modeling_musicvae import MusicVAEConfig
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 
 # Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
 MIDI_DATA = ("groove", "midi_folder", "demo")
@@ -119,6 +119,11 @@ class ArchitectureArguments:
 @dataclass
 class TrainingArguments:
     output_dir: str = argument("outputs/musicvae", "where the model and all else is written")
+    pretrained_model: str | None = argument(
+        None,
+        "a model to start from, its folder or its name on the Hub; what is not given of the "
+        "architecture is as it has it",
+    )
     max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
     num_epochs: int = argument(10, "passes over the training windows")
     batch_size: int = argument(64, "sequences in a step, over all processes together")
@@ -170,6 +175,8 @@ class Arguments:
 def parse_arguments(argv: list[str], description: str = "") -> Arguments:
     """The arguments of a recipe (--config) and of the command line, which wins.
 
+    With a pretrained model, what neither gives of the architecture is as its config has it.
+
     Args:
         argv: the words of the command line after the script's name.
         description: what --help says of the script.
@@ -182,6 +189,13 @@ def parse_arguments(argv: list[str], description: str = "") -> Arguments:
     if known.config:
         names = {field.name for group in groups for field in fields(group)}
         argv = recipe_arguments(Path(known.config), names) + argv
+    known, _ = parser.parse_known_args(argv)
+    if known.pretrained_model:
+        MusicVAEModel.check_config_file(known.pretrained_model)
+        config = MusicVAEConfig.from_pretrained(known.pretrained_model)
+        parser.set_defaults(
+            **{field.name: getattr(config, field.name) for field in fields(ArchitectureArguments)}
+        )
     *parsed, _ = parser.parse_args_into_dataclasses(argv)
     check_arguments(*parsed)
     return Arguments(*parsed, command=command)
