@@ -48,8 +48,9 @@ def measure_reconstruction(
         output = forward(model, batch.piano_roll, batch.timing, generator)
         score = batch.piano_roll if config.hits_as_controls else None
         drums["teacher_forced"].append(model.most_likely(output.logits, score))
-        drums["sampled"].append(model.decode(output.latents, 1.0, generator, score))
-        drums["greedy"].append(model.decode(output.mean, 0.0, score=score))
+        controls = model.controls(batch.piano_roll, batch.timing)
+        drums["sampled"].append(model.decode(output.latents, 1.0, generator, score, controls))
+        drums["greedy"].append(model.decode(output.mean, 0.0, score=score, controls=controls))
         batches.append(objective(output))
         means.append(output.mean)
     ways = {way: join(made, windows) for way, made in drums.items()}

@@ -23,12 +23,17 @@ CHUNK = 256  # rolls, whose distances to a whole training set are 16 MB
 def draw_samples(model: MusicVAEModel, windows: Windows, num_samples: int, seed: int) -> Windows:
     """Drums drawn from the prior at temperature 1, each a recording of its own, at 120 bpm.
 
-    A model that is told the hits plays those of `windows`, one after the other.
+    A model that is told what to play is told it of `windows`, one after the other.
     """
     index = torch.arange(num_samples)
-    score = windows.piano_roll[index % len(windows)] if model.config.hits_as_controls else None
+    piano_roll, timing = (
+        each[index % len(windows)] for each in (windows.piano_roll, windows.timing)
+    )
+    score = piano_roll if model.config.hits_as_controls else None
     generator = torch.Generator().manual_seed(seed)
-    drums = model.sample(num_samples, generator=generator, score=score)
+    drums = model.sample(
+        num_samples, 1.0, generator, score, controls=model.controls(piano_roll, timing)
+    )
     bpm = torch.full((num_samples,), 120.0)
     return Windows(drums.piano_roll, drums.timing, bpm, [""] * num_samples, index)
 

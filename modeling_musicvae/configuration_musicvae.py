@@ -34,6 +34,8 @@ class MusicVAEConfig(PreTrainedConfig):
             loud ones, with a probability up to this.
         hits_as_controls: whether the decoder is told which drums are hit at each step, and learns
             their velocity and timing alone.
+        input_as_controls: whether the decoder is told at each step what the encoder reads of it,
+            taps or the drums that are not removed, so that z need not carry it.
         latent_size: width of z.
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
@@ -76,6 +78,7 @@ class MusicVAEConfig(PreTrainedConfig):
     removed_drums: list[int] | tuple[int, ...] = (2,)
     note_dropout: int | float = 0.0
     hits_as_controls: bool = False
+    input_as_controls: bool = False
     latent_size: int = 256
     encoder_hidden_size: int = 512
     encoder_num_layers: int = 1
@@ -133,6 +136,11 @@ class MusicVAEConfig(PreTrainedConfig):
                 f"hits_as_controls: found True, expected False: with input_transform "
                 f"{self.input_transform!r} the hits are what the decoder is to find"
             )
+        if self.input_as_controls and self.input_transform == "none":
+            raise ValueError(
+                "input_as_controls: found True, expected False: with input_transform 'none' the "
+                "decoder would be told all that it is to find"
+            )
 
     def validate_dropout(self):
         if not 0 <= self.dropout < 1:
@@ -173,6 +181,11 @@ class MusicVAEConfig(PreTrainedConfig):
     def reads_velocity(self) -> bool:
         """Whether the velocities that the encoder is given mean anything."""
         return self.input_transform not in ("humanize", "tap_fixed_velocity")
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether the decoder is told anything of each step."""
+        return self.hits_as_controls or self.input_as_controls
 
     @property
     def num_segments(self) -> int:

@@ -161,7 +161,9 @@ class MusicVAEDecoder(nn.Module):
         size, num_layers = config.decoder_hidden_size, config.decoder_num_layers
         self.segment_steps = config.num_steps // config.num_segments
         self.head = OUTPUT_HEADS[config.output](config)
+        self.told_hits = config.hits_as_controls
         read_size = self.head.input_size + config.hits_as_controls * config.num_drums
+        read_size += config.input_as_controls * self.head.encoder_input_size
         self.initial_state = InitialState(context_size, size, num_layers)
         self.lstm = DecoderLSTM(read_size, context_size, size, num_layers)
         self.output = nn.Linear(size, self.head.logits_size)
@@ -175,7 +177,7 @@ class MusicVAEDecoder(nn.Module):
         Args:
             contexts: (batch, segments, context_size).
             frames: (batch, steps, frame_size), what is read back: under teacher forcing, the truth.
-            controls: bool (batch, steps, drums), the hits of each step, for a model that is told.
+            controls: (batch, steps, size), what the decoder is told of each step, if it is.
 
         Returns:
             logits (batch, steps, logits_size).
@@ -255,7 +257,7 @@ class MusicVAEDecoder(nn.Module):
         drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
 
         def draw(logits: torch.Tensor, uniform: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-            known = None if controls is None else KnownDrums.hits(truth, controls.shape[-1])
+            known = KnownDrums.hits(truth, controls.shape[-1]) if self.told_hits else None
             return self.head.sample(logits.float(), 1.0, uniform, known)
 
         if method == "parallel":
@@ -488,7 +490,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(
                 f"latents: found shape {tuple(latents.shape)}, expected {tuple(mean.shape)}"
             )
-        frames, controls = self.head.to_frames(piano_roll, timing), self._controls(piano_roll)
+        frames = self.head.to_frames(piano_roll, timing)
+        controls = self._told(piano_roll, self.controls(piano_roll, timing))
         contexts, read_back = self._contexts(latents), frames
         probability = self._sampling_probability(step) if self.training else 0.0
         if probability > 0:
@@ -499,7 +502,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         losses = dict(
             zip(self.head.terms, -self.head.log_likelihood(logits, frames).sum(1).T, strict=True)
         )
-        if controls is not None:
+        if self.config.hits_as_controls:
             del losses["hits"]  # which are given
         reconstruction_loss = sum(losses.values())
         kl_divergence = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(-1)
@@ -548,6 +551,27 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         mean, std = self._posterior(*self._checked(piano_roll, timing))
         return MusicVAEEncoderOutput(mean=mean, std=std)
 
+    def controls(
+        self, piano_roll: torch.Tensor, timing: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """What a model that was trained with `input_as_controls` is told of drums, see `decode`.
+
+        Args:
+            piano_roll: uint8 (batch, drums, steps).
+            timing: float32 (batch, drums, steps).
+
+        Returns:
+            What the encoder reads of each step, float32 (batch, steps, size); for other models
+            None.
+
+        Raises:
+            ValueError: an argument has the wrong shape or dtype.
+        """
+        if not self.config.input_as_controls:
+            return None
+        drums = self._checked(piano_roll, timing)
+        return self.head.encoder_inputs(*apply_input_transform(self.config, *drums))
+
     @can_return_tuple
     def decode(
         self,
@@ -555,6 +579,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
+        controls: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums drawn from the decoder, step by step.
 
@@ -565,10 +590,12 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             score: uint8 (batch, drums, steps), a piano roll whose hits come out exactly, so that
                 only their velocity and timing are drawn. A model that was trained with
                 `hits_as_controls` needs one.
+            controls: those of `controls`, which a model that was trained with `input_as_controls`
+                needs.
 
         Raises:
             ValueError: an argument has the wrong shape or dtype, `temperature` is negative, or a
-                `score` is missing.
+                `score` or `controls` are missing.
         """
         known = None if score is None else self._score(score)
         if score is None and self.config.hits_as_controls:
@@ -576,7 +603,13 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
                 "score: found none, expected the hits that this model, trained with "
                 "hits_as_controls, is to play"
             )
-        return self._decode(latents, temperature, generator, known, score)
+        if controls is None and self.config.input_as_controls:
+            raise ValueError(
+                "controls: found none, expected those that this model, trained with "
+                "input_as_controls, is to be told"
+            )
+        told = self._told(score, controls)
+        return self._decode(latents, temperature, generator, known, told)
 
     @torch.no_grad()
     def _decode(
@@ -584,8 +617,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         latents: torch.Tensor,
         temperature: float,
         generator: torch.Generator | None,
-        known: KnownDrums | None = None,
-        score: torch.Tensor | None = None,
+        known: KnownDrums | None,
+        told: torch.Tensor | None,
     ) -> MusicVAEDecoderOutput:
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(
@@ -596,13 +629,14 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(
                 f"score: found a batch of {len(known.frames)}, expected {len(latents)}"
             )
+        if told is not None and len(told) != len(latents):
+            raise ValueError(f"controls: found a batch of {len(told)}, expected {len(latents)}")
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: found {temperature}, expected 0 or more")
         shape = (self.config.num_steps, len(latents), self.head.num_draws)
         uniform = _draw(torch.rand, shape, generator, self.device)
-        controls = None if score is None else self._controls(score)
         contexts = self._contexts(latents)
-        frames = self.decoder.sample(contexts, temperature, uniform, controls, known)
+        frames = self.decoder.sample(contexts, temperature, uniform, told, known)
         piano_roll, timing = self.head.to_drums(frames)
         return MusicVAEDecoderOutput(piano_roll=piano_roll, timing=timing)
 
@@ -627,13 +661,14 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
+        controls: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
         """New drums: latents from the prior, decoded; see `decode`."""
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected at least 1")
         shape = (num_samples, self.config.latent_size)
         latents = _draw(torch.randn, shape, generator, self.device)
-        return self.decode(latents, temperature, generator, score)
+        return self.decode(latents, temperature, generator, score, controls)
 
     @torch.no_grad()
     def reconstruct(
@@ -677,7 +712,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
     ) -> MusicVAEDecoderOutput:
         """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`."""
         self._check_input_transform("tap_to_drums", "tap", "tap_fixed_velocity")
-        return self.decode(self.encode(piano_roll, timing).mean, temperature, generator)
+        mean, controls = self.encode(piano_roll, timing).mean, self.controls(piano_roll, timing)
+        return self.decode(mean, temperature, generator, controls=controls)
 
     @torch.no_grad()
     def add_drums(
@@ -698,7 +734,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         kept[list(self.config.removed_drums)] = False
         mean, _ = self._posterior(piano_roll, timing)
         known = KnownDrums(self.head.to_frames(piano_roll, timing), kept, expression=True)
-        added = self._decode(mean, temperature, generator, known)
+        told = self.controls(piano_roll, timing)
+        added = self._decode(mean, temperature, generator, known, told)
         return MusicVAEDecoderOutput(
             piano_roll=piano_roll.where(kept[:, None], added.piano_roll),
             timing=timing.where(kept[:, None], added.timing),
@@ -814,8 +851,13 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         score, on_grid = self._checked(score, None, "score")
         return KnownDrums.hits(self.head.to_frames(score, on_grid), self.config.num_drums)
 
-    def _controls(self, piano_roll: torch.Tensor) -> torch.Tensor | None:
-        return to_hits(piano_roll) if self.config.hits_as_controls else None
+    def _told(
+        self, score: torch.Tensor | None, controls: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """All that the decoder is told of each step, (batch, steps, size)."""
+        told = [to_hits(score)] if self.config.hits_as_controls else []
+        told += [controls] if self.config.input_as_controls else []
+        return torch.cat(told, -1) if told else None
 
     def _checked(
         self,

@@ -23,6 +23,7 @@ DEFAULTS = {
     "removed_drums": [2],
     "note_dropout": 0.0,
     "hits_as_controls": False,
+    "input_as_controls": False,
     "latent_size": 256,
     "encoder_hidden_size": 512,
     "encoder_num_layers": 1,
@@ -53,6 +54,7 @@ CHANGED = {
     "removed_drums": [0, 4],
     "note_dropout": 0.5,
     "hits_as_controls": True,
+    "input_as_controls": True,
     "latent_size": 6,
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
@@ -145,6 +147,12 @@ def test_an_invalid_field_is_named_with_what_was_found(name, value):
                 id=f"controls for {hits_alone}",
             )
             for hits_alone in ({"output": "nade"}, {"velocity_bins": 0, "timing_bins": 0})
+        ),
+        pytest.param(
+            {"input_as_controls": True},
+            "input_as_controls: found True, expected False: with input_transform 'none' the "
+            "decoder would be told all that it is to find",
+            id="controls that give away everything",
         ),
         *(
             pytest.param(

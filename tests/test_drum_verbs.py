@@ -15,7 +15,8 @@ from tiny_models import (
     ROLLS,
     STEPS,
     TIMING,
-    TOLD_OR_NOT,
+    TOLD_HITS,
+    TOLD_TAPS,
     all_outputs,
     both_decoders,
     over,
@@ -36,6 +37,8 @@ TRANSFORMS = {
     "tap_fixed_velocity": {"input_transform": "tap_fixed_velocity"},
     "remove_drums": {"input_transform": "remove_drums", "removed_drums": REMOVED},
 }
+# Models that play the hits of a score, whether they are told them or not.
+PLAY_SCORES = OUTPUTS | TOLD_HITS
 # Each verb: the settings of the models that it asks for, and a use of it.
 Verb = Callable[..., MusicVAEDecoderOutput]
 VERBS: dict[str, tuple[dict, Verb]] = {
@@ -48,8 +51,16 @@ VERBS: dict[str, tuple[dict, Verb]] = {
         TRANSFORMS["tap"],
         lambda model, **how: model.tap_to_drums(ROLLS, TIMING, **how),
     ),
+    "tap_to_drums, told the taps": (
+        TRANSFORMS["tap"] | {"input_as_controls": True},
+        lambda model, **how: model.tap_to_drums(ROLLS, TIMING, **how),
+    ),
     "add_drums": (
         TRANSFORMS["remove_drums"],
+        lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
+    ),
+    "add_drums, told the others": (
+        TRANSFORMS["remove_drums"] | {"input_as_controls": True},
         lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
     ),
     "transfer_groove": (
@@ -62,6 +73,11 @@ all_verbs = pytest.mark.parametrize("settings, verb", VERBS.values(), ids=VERBS)
 
 def hits_of(drums: MusicVAEDecoderOutput) -> torch.Tensor:
     return drums.piano_roll > 0
+
+
+def method_of(name: str) -> str:
+    """The verb itself, without what is said of the model."""
+    return name.split(",")[0]
 
 
 def equal(drums: MusicVAEDecoderOutput, others: MusicVAEDecoderOutput) -> bool:
@@ -111,7 +127,7 @@ WRONG_MODELS = [
     for name, (settings, _) in VERBS.items()
     for transform in ["none", *TRANSFORMS]
     if transform != settings.get("input_transform", "none")
-    and (name, transform) != ("tap_to_drums", "tap_fixed_velocity")
+    and (method_of(name), transform) != ("tap_to_drums", "tap_fixed_velocity")
 ]
 
 
@@ -119,7 +135,9 @@ WRONG_MODELS = [
 def test_a_verb_refuses_a_model_that_was_trained_for_another(name, transform):
     settings, verb = VERBS[name]
     recipe = RECIPES[settings.get("input_transform", "none")]
-    message = f"{name}: found a model trained with input_transform '{transform}', .*{recipe}"
+    message = (
+        f"{method_of(name)}: found a model trained with input_transform '{transform}', .*{recipe}"
+    )
     with pytest.raises(ValueError, match=message):
         verb(random_model(input_transform=transform))
 
@@ -135,7 +153,7 @@ def test_a_verb_names_the_drums_that_have_a_wrong_shape(name):
     arguments = [SCORE, wrong] if name == "transfer_groove" else [wrong]
     found = re.escape(f"piano_roll: found torch.uint8 {tuple(wrong.shape)}, expected")
     with pytest.raises(ValueError, match=found):
-        getattr(model, name)(*arguments)
+        getattr(model, method_of(name))(*arguments)
 
 
 @pytest.mark.parametrize("name", [name for name in VERBS if name != "humanize"])
@@ -144,7 +162,7 @@ def test_a_verb_names_a_timing_that_has_a_wrong_shape(name):
     arguments = [SCORE, ROLLS] if name == "transfer_groove" else [ROLLS]
     found = re.escape(f"timing: found torch.float32 {tuple(wrong.shape)}, expected")
     with pytest.raises(ValueError, match=found):
-        getattr(model, name)(*arguments, timing=wrong)
+        getattr(model, method_of(name))(*arguments, timing=wrong)
 
 
 # A score
@@ -163,14 +181,14 @@ with_a_score = pytest.mark.parametrize(
 
 @with_a_score
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(PLAY_SCORES)
 def test_hits_of_a_score_come_out_exactly(output, decoder, settings, play):
     drums = play(random_model(decoder, **settings, **output), SCORE)
     assert torch.equal(hits_of(drums), SCORE > 0)
 
 
 @with_a_score
-@over(TOLD_OR_NOT)
+@over(PLAY_SCORES)
 def test_velocities_of_a_score_are_not_read(output, settings, play):
     model, made = random_model(**settings, **output), []
     for score in (SCORE, SCORE.clamp(max=1)):
@@ -219,7 +237,7 @@ def test_a_score_for_all_that_is_made_is_asked_for(play):
 # Hits as controls
 
 
-told = over({name: settings for name, settings in TOLD_OR_NOT.items() if name not in OUTPUTS})
+told = over(TOLD_HITS)
 
 
 @both_decoders
@@ -242,6 +260,35 @@ def test_a_model_that_is_told_the_hits_asks_for_a_score(play, output):
     message = "score: found none, expected the hits that this model, trained with hits_as_controls"
     with pytest.raises(ValueError, match=message):
         play(random_model(**output))
+
+
+@over(TOLD_TAPS)
+@pytest.mark.parametrize(
+    "play",
+    [lambda model: model.decode(LATENTS), lambda model: model.sample(5)],
+    ids=["decode", "sample"],
+)
+def test_a_model_that_is_told_the_taps_asks_for_them(play, output):
+    message = "controls: found none, expected those that this model, trained with input_as_controls"
+    with pytest.raises(ValueError, match=message):
+        play(random_model(**output))
+
+
+@over(TOLD_TAPS)
+def test_taps_that_are_told_decide_what_is_played_to_the_same_latents(output):
+    model = random_model(**output)
+    drums = [
+        model.decode(LATENTS, 0, controls=model.controls(*taps))
+        for taps in ((ROLLS, TIMING), (ROLLS.flip(2), TIMING.flip(2)))
+    ]
+    assert not equal(*drums)
+
+
+def test_controls_for_another_number_of_latents_are_refused():
+    model = random_model(**TRANSFORMS["tap"], input_as_controls=True)
+    controls = model.controls(ROLLS[:3], TIMING[:3])
+    with pytest.raises(ValueError, match="controls: found a batch of 3, expected 5"):
+        model.decode(LATENTS, controls=controls)
 
 
 # What a model reads
@@ -325,7 +372,7 @@ def test_notes_are_dropped_in_training_only():
 # Humanize
 
 
-@over(TOLD_OR_NOT)
+@over(PLAY_SCORES)
 def test_humanize_decodes_the_posterior_mean_of_the_score(output):
     model = random_model(**TRANSFORMS["humanize"], **output)
     expected = model.decode(model.encode(SCORE).mean, generator=seeded(0), score=SCORE)
@@ -409,7 +456,7 @@ def test_transfer_groove_takes_velocity_and_timing_from_the_groove(output):
     assert not torch.equal(drums.timing, later.timing)
 
 
-@over(TOLD_OR_NOT)
+@over(PLAY_SCORES)
 def test_one_groove_is_transferred_to_many_scores(output):
     model = random_model(**output)
     drums = model.transfer_groove(SCORE, ROLLS[:1], TIMING[:1], generator=seeded(0))

@@ -365,7 +365,7 @@ def test_drums_are_drawn_from_what_a_teacher_forced_pass_over_them_gives(
     model = random_model(decoder, **output)
     head, contexts = model.head, model._contexts(LATENTS)
     uniform = torch.rand(STEPS, 5, head.num_draws, generator=seeded(0))
-    controls = known = known_step = None
+    controls, known, known_step = model.controls(ROLLS, TIMING), None, None
     if model.config.hits_as_controls:
         controls, every_drum = to_hits(ROLLS), torch.ones(NUM_DRUMS, dtype=torch.bool)
         known = KnownDrums(head.to_frames(ROLLS, TIMING), every_drum, expression=False)
@@ -525,10 +525,11 @@ def test_a_bfloat16_model_scores_and_makes_drums(output, decoder):
 @over(TOLD_OR_NOT)
 def test_autocast_makes_nearly_the_same_drums(output, decoder):
     model, latents = random_model(decoder, **output), random_latents(100)
-    score = random_rolls(100) if model.config.hits_as_controls else None
-    expected = model.decode(latents, temperature=0, score=score)
+    told = random_rolls(100)
+    score, controls = told if model.config.hits_as_controls else None, model.controls(told)
+    expected = model.decode(latents, temperature=0, score=score, controls=controls)
     with torch.autocast("cpu", torch.bfloat16):
-        made = model.decode(latents, temperature=0, score=score)
+        made = model.decode(latents, temperature=0, score=score, controls=controls)
     assert (made.piano_roll.dtype, made.timing.dtype) == (torch.uint8, torch.float32)
     same_hits = ((made.piano_roll > 0) == (expected.piano_roll > 0)).float().mean()
     assert same_hits > 0.9

@@ -89,7 +89,7 @@ def test_nothing_is_drawn(settings, training, step, monkeypatch):
 
 
 def controls_of(model: MusicVAEModel) -> torch.Tensor | None:
-    return to_hits(ROLLS) if model.config.hits_as_controls else None
+    return to_hits(ROLLS) if model.config.hits_as_controls else model.controls(ROLLS, TIMING)
 
 
 def known_hits(model: MusicVAEModel) -> KnownDrums | None:

@@ -27,11 +27,16 @@ OUTPUTS = {
 }
 EXPRESSIVE = {name: OUTPUTS[name] for name in ("categorical", "groove")}
 HITS_ALONE = {name: OUTPUTS[name] for name in ("hits", "nade")}
-# All outputs, and those that can be told the hits being told them.
-TOLD_OR_NOT = OUTPUTS | {
+TOLD_HITS = {
     f"{name}, hits as controls": settings | {"hits_as_controls": True}
     for name, settings in EXPRESSIVE.items()
 }
+TOLD_TAPS = {
+    f"{name}, taps as controls": settings | {"input_transform": "tap", "input_as_controls": True}
+    for name, settings in OUTPUTS.items()
+}
+# All outputs, told nothing beside latents or what they can be told.
+TOLD_OR_NOT = OUTPUTS | TOLD_HITS | TOLD_TAPS
 
 
 def over(outputs: dict[str, dict]) -> pytest.MarkDecorator:

@@ -61,6 +61,7 @@ MOST = {
     "input_transform": "none",
     "removed_drums": [2],
     "hits_as_controls": False,
+    "input_as_controls": False,
 }
 INTENDED = {
     "add_hihat": {"input_transform": "remove_drums"},
@@ -70,7 +71,8 @@ INTENDED = {
     "groove_4bar_hits": {"velocity_bins": 0, "timing_bins": 0},
     "humanize": {"input_transform": "humanize", "hits_as_controls": True},
     "quickstart": {"data": "demo"},
-    "tap_to_drums": {"input_transform": "tap"},
+    "rate_distortion": {},
+    "tap_to_drums": {"input_transform": "tap", "input_as_controls": True},
 }
 # Ends in the second epoch of the demo grooves.
 RUN = {

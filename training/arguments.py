@@ -79,6 +79,9 @@ class ArchitectureArguments:
     hits_as_controls: bool = argument(
         MusicVAEConfig.hits_as_controls, "tell the decoder which drums are hit at each step"
     )
+    input_as_controls: bool = argument(
+        MusicVAEConfig.input_as_controls, "tell the decoder what the encoder reads of each step"
+    )
     latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
     encoder_hidden_size: int = argument(
         MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"

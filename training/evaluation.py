@@ -45,9 +45,10 @@ def evaluate(
                 "--learning_rate may give"
             )
         score = piano_roll if model.config.hits_as_controls else None
+        controls = model.controls(piano_roll, timing)
         ways = {
             "teacher_forced": model.most_likely(output.logits, score),
-            "sampled": model.decode(output.latents, 1.0, generator, score),
+            "sampled": model.decode(output.latents, 1.0, generator, score, controls),
         }
         columns = {
             "reconstruction_loss": output.reconstruction_loss,

@@ -110,13 +110,13 @@ def write_samples(
     folder: Path,
     training: TrainingArguments,
 ) -> None:
-    """New drums; of a model that is told the hits, for those of some validation windows."""
+    """New drums; those of a model that is told what to play go with some validation windows."""
     generator = torch.Generator().manual_seed(training.seed)
-    score = None
-    if model.config.hits_as_controls:
-        index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
-        score = collate([eval_windows[int(i)] for i in index])["piano_roll"]
-    drums = model.sample(training.num_samples, generator=generator, score=score)
+    index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
+    told = collate([eval_windows[int(i)] for i in index])
+    score = told["piano_roll"] if model.config.hits_as_controls else None
+    controls = model.controls(told["piano_roll"], told["timing"])
+    drums = model.sample(training.num_samples, 1.0, generator, score, controls)
     samples = Path(folder, "samples")
     samples.mkdir()
     for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):

@@ -174,8 +174,9 @@ def log_pictures(
     piano_roll, timing = (batch[name].to(model.device) for name in ("piano_roll", "timing"))
     score = piano_roll if model.config.hits_as_controls else None
     model.eval()
-    made = model.decode(model.encode(piano_roll, timing).mean, 1.0, generator, score)
-    new = model.sample(PICTURED, 1.0, generator, score)
+    told = (score, model.controls(piano_roll, timing))
+    made = model.decode(model.encode(piano_roll, timing).mean, 1.0, generator, *told)
+    new = model.sample(PICTURED, 1.0, generator, *told)
     model.train()
     pairs = zip(piano_roll, made.piano_roll, strict=True), zip(timing, made.timing, strict=True)
     rolls, timings = (torch.stack([drums for pair in both for drums in pair]) for both in pairs)
