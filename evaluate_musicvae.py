@@ -9,7 +9,6 @@ recordings, beside trivial players and other baselines.
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from evaluation.attributes import measure_attribute_vectors
 from evaluation.interpolation import measure_interpolation
 from evaluation.pictures import draw_all
 from evaluation.reconstruction import measure_reconstruction
-from evaluation.report import Measures, write_report
+from evaluation.report import Measures, facts_of, write_report
 from evaluation.samples import draw_samples, measure_samples
 from evaluation.transformations import measure_transformation
 from evaluation.windows import Windows, load_windows
@@ -31,32 +30,52 @@ NUM_PAIRS = 200
 
 def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
+    command = shlex.join(["python", "evaluate_musicvae.py", *sys.argv[1:]])
+    evaluate(arguments, arguments.model, command)
+
+
+def evaluate(arguments: argparse.Namespace, name: str, command: str) -> None:
+    """Measures a model and writes the report.
+
+    Args:
+        arguments: see `parse_arguments`.
+        name: of the model, in the report.
+        command: in the report, that makes the same.
+
+    Raises:
+        ValueError: a part has no meaning for the model; or see `load_windows`.
+    """
     output_dir, split, seed = arguments.output_dir, arguments.split, arguments.seed
-    output_dir.mkdir(parents=True, exist_ok=True)
     model = MusicVAEModel.from_pretrained(arguments.model).eval()
+    parts = choose_parts(model, arguments.parts)
     load = partial(load_windows, arguments.data, arguments.data_dir, config=model.config)
     windows = load(split, hop_bars=model.config.bars)
     other_windows = load(other_split(split), hop_bars=model.config.bars)
     train = load("train", hop_bars=1)
+    output_dir.mkdir(parents=True, exist_ok=True)
     num_files = len(windows.file.unique())
     print(f"Model    {arguments.model}")
     print(f"Windows  {len(windows)}, from {num_files} recordings of the {split} split")
     print(f"Writes   {output_dir}/evaluation.json, evaluation.md and pictures")
 
-    samples = draw_samples(model, windows, arguments.num_samples, seed)
-    parts = parts_of(model, windows, other_windows, train, samples, arguments.batch_size, seed)
+    samples = None
+    if "samples" in parts:
+        samples = draw_samples(model, windows, arguments.num_samples, seed)
     measures = {}
     with tqdm(total=len(parts) + 1) as bar:
-        for part, measure in parts.items():
+        for part in parts:
             bar.set_description(part)
-            measures[part] = measure()
+            measures[part] = measure(
+                part, model, windows, other_windows, train, samples, arguments.batch_size, seed
+            )
             bar.update()
         bar.set_description("pictures")
-        draw_all(model, windows, samples, output_dir, seed)
+        draw_all(parts, model, windows, samples, output_dir, seed)
         bar.update()
     facts = {
-        "model": arguments.model,
-        "command": shlex.join(["python", "evaluate_musicvae.py", *sys.argv[1:]]),
+        "model": name,
+        **facts_of(model),
+        "command": command,
         "data": arguments.data,
         "split": split,
         "other_split": other_split(split),
@@ -77,6 +96,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="Groove's zip or folder, or your folder of MIDI files")
     parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, help="(default: MODEL/evaluation)")
+    parser.add_argument("--parts", nargs="+", help="what to measure (default: all that applies)")
     numbers = {
         "batch_size": (64, 1, "windows that the model is given at once"),
         "seed": (0, 0, "of everything random"),
@@ -98,29 +118,47 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def parts_of(
+def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]:
+    """What is measured of a model of this kind, or of that what is asked for."""
+    config = model.config
+    applicable = {
+        "reconstruction": True,
+        "transformation": config.input_transform != "none",
+        "samples": True,
+        "interpolation": not config.has_controls,
+        "attributes": model.attribute_vectors.any(),
+    }
+    parts = [part for part, applies in applicable.items() if applies]
+    for part in asked_for or ():
+        if part not in parts:
+            raise ValueError(
+                f"parts: found {part}, expected some of what this model can be measured in: "
+                f"{', '.join(parts)}"
+            )
+    return [part for part in parts if asked_for is None or part in asked_for]
+
+
+def measure(
+    part: str,
     model: MusicVAEModel,
     windows: Windows,
     other_windows: Windows,
     train: Windows,
-    samples: Windows,
+    samples: Windows | None,
     batch_size: int,
     seed: int,
-) -> dict[str, Callable[[], Measures]]:
-    """What is measured of a model of this kind."""
-    config = model.config
-    given = (model, windows, train, batch_size, seed)
-    parts = {"reconstruction": partial(measure_reconstruction, *given)}
-    if config.input_transform != "none":
-        parts["transformation"] = partial(measure_transformation, *given)
-    parts["samples"] = partial(
-        measure_samples, samples, windows, other_windows, train, config, seed
-    )
-    if not config.hits_as_controls:
-        parts["interpolation"] = partial(measure_interpolation, model, windows, NUM_PAIRS, seed)
-    if model.attribute_vectors.any():
-        parts["attributes"] = partial(measure_attribute_vectors, model, windows, seed)
-    return parts
+) -> Measures:
+    match part:
+        case "reconstruction":
+            return measure_reconstruction(model, windows, train, batch_size, seed)
+        case "transformation":
+            return measure_transformation(model, windows, train, batch_size, seed)
+        case "samples":
+            return measure_samples(samples, windows, other_windows, train, model.config, seed)
+        case "interpolation":
+            return measure_interpolation(model, windows, NUM_PAIRS, seed)
+        case "attributes":
+            return measure_attribute_vectors(model, windows, seed)
 
 
 def other_split(split: str) -> str:

@@ -1,13 +1,14 @@
 """The report of an evaluation: as JSON, and as tables in Markdown."""
 
+import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from modeling_musicvae import MusicVAEModel
 from training.model_folder import machine
 
 from .bootstrap import Figure
@@ -39,6 +40,17 @@ LEGENDS = {
 Measures = dict[str, "Figure | Measures"]
 
 
+class ReportError(ValueError):
+    """A file that should be a report and is none."""
+
+
+class Report(NamedTuple):
+    """What was evaluated, how, and what was found; see `write_report`."""
+
+    facts: dict[str, Any]
+    measures: Measures
+
+
 def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) -> None:
     """Writes evaluation.json, with all figures, and evaluation.md, with tables of them.
 
@@ -51,14 +63,54 @@ def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) ->
         "versions": {library: version(library) for library in LIBRARIES},
         "machine": machine(),
     }
-    texts = {
-        "evaluation.json": json.dumps(facts | {"measures": as_json(measures)}, indent=2) + "\n",
-        "evaluation.md": as_markdown(facts, measures),
+    content = facts | {"measures": as_json(measures)}
+    write_text(output_dir / "evaluation.json", json.dumps(content, indent=2) + "\n")
+    write_text(output_dir / "evaluation.md", as_markdown(facts, measures))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def facts_of(model: MusicVAEModel) -> dict[str, Any]:
+    """What tells a model from another one.
+
+    Returns:
+        decoder, bars, free_bits and max_beta as configured; parameters, how many; weights_sha256,
+        in float32.
+    """
+    weights = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        weights.update(tensor.float().numpy().tobytes())
+    return {
+        **{name: getattr(model.config, name) for name in ("decoder", "bars")},
+        "parameters": model.num_parameters(),
+        **{name: getattr(model.config, name) for name in ("free_bits", "max_beta")},
+        "weights_sha256": weights.hexdigest(),
     }
-    for name, text in texts.items():
-        temporary = output_dir / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, output_dir / name)
+
+
+def read_reports(path: Path) -> list[Report]:
+    """The report of an evaluation.json, or those of a list of such.
+
+    Raises:
+        ReportError: the file is missing, or has no reports.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        reports = content if isinstance(content, list) else [content]
+        return [Report(report, from_json(report.pop("measures"))) for report in reports]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ReportError(f"{path}: found {error!r}, expected an evaluation.json") from error
+
+
+def from_json(measures: dict[str, Any]) -> Measures | Figure:
+    if measures.keys() == set(Figure._fields):
+        return Figure(**measures)
+    return {name: from_json(measure) for name, measure in measures.items()}
 
 
 def as_json(measures: Measures | Figure) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from played_windows import random_windows
+from safetensors.torch import load_file
 from tiny_models import random_model
 from training_runs import tiny_model
 
 import evaluate_musicvae
-from evaluate_musicvae import other_split, parse_arguments, parts_of
+from evaluate_musicvae import choose_parts, other_split, parse_arguments
 from evaluation.report import LEGENDS
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
@@ -27,13 +27,13 @@ KINDS = {
 def evaluate(demo_grooves, tmp_path, monkeypatch):
     """Runs the script on the demo grooves and a new model, whose folder it returns."""
 
-    def run(**settings) -> Path:
+    def run(*words: str, **settings) -> Path:
         torch.manual_seed(0)
         model = tiny_model(**settings)
         torch.nn.init.normal_(model.attribute_vectors)
         model.save_pretrained(tmp_path / "model")
-        words = f"evaluate_musicvae.py {tmp_path}/model --data_dir {demo_grooves} --num_samples 8"
-        monkeypatch.setattr("sys.argv", words.split())
+        script = f"evaluate_musicvae.py {tmp_path}/model --data_dir {demo_grooves} --num_samples 8"
+        monkeypatch.setattr("sys.argv", [*script.split(), *words])
         evaluate_musicvae.main()
         return tmp_path / "model"
 
@@ -53,6 +53,26 @@ def test_a_model_of_any_kind_is_evaluated(evaluate, settings):
     assert not [name for name in names if "tmp" in name]
 
 
+def test_only_the_parts_asked_for_are_measured(evaluate):
+    folder = evaluate("--parts", "reconstruction") / "evaluation"
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert list(report["measures"]) == ["reconstruction"]
+    assert {path.name for path in folder.glob("*.png")} == {
+        "reconstructions.png",
+        "latent_space.png",
+    }
+
+
+def test_the_report_says_what_tells_the_model_from_others(evaluate):
+    folder = evaluate("--parts", "reconstruction", decoder="flat", free_bits=7, max_beta=0.3)
+    report = json.loads((folder / "evaluation/evaluation.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    assert report["parameters"] == parameters - weights["attribute_vectors"].numel()
+    facts = {"decoder": "flat", "free_bits": 7, "max_beta": 0.3, "bars": 4}
+    assert facts.items() <= report.items()
+
+
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
@@ -66,10 +86,18 @@ def test_a_model_of_any_kind_is_evaluated(evaluate, settings):
     ids=["reconstructs", "transforms", "is told the hits"],
 )
 def test_a_model_is_measured_in_what_has_a_meaning_for_it(settings, parts):
-    model, windows = random_model(**settings), [random_windows()] * 4
-    assert list(parts_of(model, *windows, batch_size=4, seed=0)) == parts
+    model = random_model(**settings)
+    assert choose_parts(model, None) == parts
     model.attribute_vectors[0] = 1
-    assert list(parts_of(model, *windows, batch_size=4, seed=0)) == [*parts, "attributes"]
+    assert choose_parts(model, None) == [*parts, "attributes"]
+    assert choose_parts(model, ["samples", "reconstruction"]) == ["reconstruction", "samples"]
+
+
+@pytest.mark.parametrize("part", ["transformation", "drums"])
+def test_a_part_without_a_meaning_is_refused(part):
+    message = f"parts: found {part}, expected some of .*: reconstruction, samples, interpolation$"
+    with pytest.raises(ValueError, match=message):
+        choose_parts(random_model(), ["samples", part])
 
 
 def test_a_split_is_compared_with_another():

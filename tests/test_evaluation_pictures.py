@@ -2,20 +2,25 @@
 
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 
+from evaluate_musicvae import choose_parts
+from evaluation.bootstrap import Figure
 from evaluation.pictures import (
     STYLE_COLORS,
     draw_all,
     draw_distributions,
+    draw_rate_distortion,
     draw_reconstructions,
     group_styles,
     principal_components,
 )
+from evaluation.report import Report
 from evaluation.samples import draw_samples
 
 ALL = {f"{name}.png" for name in ("reconstructions", "distributions", "interpolation")}
@@ -43,12 +48,48 @@ def test_pictures_are_as_wide_as_a_readme(tmp_path, settings, missing):
     )
     windows.style = ["rock", "funk/groove1", "rock/folk", "", "jazz", "rock"]
     samples = draw_samples(model, windows, 5, seed=0)
-    paths = draw_all(model, windows, samples, tmp_path, seed=0)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
-    assert {path.name for path in paths} == ALL - missing
-    for path in paths:
-        width, _ = struct.unpack(">II", path.read_bytes()[16:24])
-        assert width == 900
+    draw_all(choose_parts(model, None), model, windows, samples, tmp_path, seed=0)
+    assert {path.name for path in tmp_path.iterdir()} == ALL - missing
+    assert {width_of(path) for path in tmp_path.iterdir()} == {900}
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("reconstruction", {"reconstructions.png", "latent_space.png"}),
+        ("samples", {"distributions.png"}),
+        ("interpolation", {"interpolation.png"}),
+        ("attributes", set()),
+    ],
+)
+def test_each_part_has_its_pictures(tmp_path, part, names):
+    model, windows = nine_drum_model(), nine_drum_windows()
+    draw_all([part], model, windows, windows, tmp_path, seed=0)
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("recordings", [1, 3])
+def test_the_rate_distortion_curve_shows_every_point(tmp_path, recordings):
+    low, high = (None, None) if recordings == 1 else (0.5, 1.5)
+    models = [("hierarchical", 0.2), ("hierarchical", 1.0), ("flat", 0.2)]
+    reports = [report(decoder, beta, Figure(1 / beta, low, high)) for decoder, beta in models]
+    drawn = []
+    for number in (1, 2, 3):
+        draw_rate_distortion(reports[:number], tmp_path / "curve.png")
+        drawn.append((tmp_path / "curve.png").read_bytes())
+    assert len(set(drawn)) == 3
+    assert width_of(tmp_path / "curve.png") == 900
+
+
+def report(decoder: str, max_beta: float, figure: Figure) -> Report:
+    objective = {"kl_bits": figure, "reconstruction_loss": figure}
+    facts = {"decoder": decoder, "max_beta": max_beta}
+    return Report(facts, {"reconstruction": {"objective": objective}})
+
+
+def width_of(path: Path) -> int:
+    width, _ = struct.unpack(">II", path.read_bytes()[16:24])
+    return width
 
 
 def test_the_seed_chooses_the_windows(tmp_path):

@@ -3,9 +3,20 @@
 import json
 
 import pytest
+import torch
+from tiny_models import random_model
 
 from evaluation.bootstrap import Figure
-from evaluation.report import number, tables, write_report
+from evaluation.report import (
+    Report,
+    ReportError,
+    as_json,
+    facts_of,
+    number,
+    read_reports,
+    tables,
+    write_report,
+)
 
 HALF, NOTHING, COUNT = Figure(0.5, 0.25, 0.75), Figure(None), Figure(3)
 MEASURES = {
@@ -45,6 +56,38 @@ def test_json_has_every_figure_and_how_it_was_made(tmp_path):
     sampled = report["measures"]["reconstruction"]["drums"]["sampled"]
     assert sampled == {"hit_f1": {"value": 0.5, "low": 0.25, "high": 0.75}}
     assert {"model", "seed", "versions", "machine"} < set(report)
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path):
+    write_report(FACTS, MEASURES, tmp_path)
+    (report,) = read_reports(tmp_path / "evaluation.json")
+    assert report.measures == MEASURES
+    assert FACTS.items() <= report.facts.items()
+
+
+def test_several_reports_are_read_from_one_file(tmp_path):
+    path = tmp_path / "reports.json"
+    path.write_text(json.dumps([FACTS | {"measures": as_json(MEASURES)}] * 2))
+    assert read_reports(path) == [Report(FACTS, MEASURES)] * 2
+
+
+@pytest.mark.parametrize("text", [None, "drums", "3", "{}", "[1]", '{"measures": [1]}'])
+def test_what_is_no_report_is_refused(text, tmp_path):
+    path = tmp_path / "evaluation.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ReportError, match="evaluation.json: found .*, expected an evaluation.json"):
+        read_reports(path)
+
+
+def test_other_weights_are_told_apart():
+    model = random_model()
+    before = facts_of(model)
+    assert facts_of(random_model()) == before
+    with torch.no_grad():
+        model.encoder.mean.bias[0] += 1
+    changed = facts_of(model)
+    assert {name for name in before if before[name] != changed[name]} == {"weights_sha256"}
 
 
 def test_markdown_has_a_column_for_each_player(tmp_path):
