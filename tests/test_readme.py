@@ -17,6 +17,8 @@ from loopback_hub import LoopbackHub
 from test_convert_magenta import write_checkpoint
 from test_magenta_variables import random_variables
 
+import sample_musicvae
+from checkpoints import MUSICVAE_GROOVE_4BAR
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing import MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
@@ -70,6 +72,33 @@ def test_every_path_in_the_table_of_contents_exists():
     assert [path for path in paths if path not in recipes and not (ROOT / path).exists()] == []
 
 
+SAMPLING_COMMANDS = {
+    "the first command": (r"pip install -c constraints\.txt -e \. && musicvae-sample(.*)", 4, 4),
+    "with options": (r"`musicvae-sample (--.*)`", 8, 16),
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "grooves", "bars"), SAMPLING_COMMANDS.values(), ids=SAMPLING_COMMANDS
+)
+def test_the_released_model_plays(pattern, grooves, bars, tmp_path, monkeypatch):
+    (words,) = re.findall(pattern, README)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["musicvae-sample", *shlex.split(words)])
+    sample_musicvae.main()
+    names = {f"groove-{number}.mid" for number in range(1, grooves + 1)}
+    assert {path.name for path in (tmp_path / "drums").iterdir()} == names | {"grooves.png"}
+    reader = MusicVAEProcessor(pitch_map="roland_td11", adjust_mode="none")
+    rolls = [reader.read(tmp_path / "drums" / name).piano_roll for name in names]
+    assert max(roll.shape[1] for roll in rolls) == 16 * bars
+
+
+def test_the_released_model_reads_a_file_as_the_snippets_play_it():
+    """Windows follow each other without overlap."""
+    processor = MusicVAEProcessor.from_pretrained(MUSICVAE_GROOVE_4BAR)
+    assert (processor.bars, processor.hop_bars) == (4, 4)
+
+
 # The models that the snippets load.
 SIZES = {
     "latent_size": 8,
@@ -78,10 +107,10 @@ SIZES = {
     "decoder_hidden_size": 8,
 }
 MODELS = {
-    "quickstart": {},
-    "humanize": {"input_transform": "humanize", "hits_as_controls": True},
-    "tap_to_drums": {"input_transform": "tap"},
-    "add_hihat": {"input_transform": "remove_drums", "removed_drums": [2]},
+    "checkpoints/musicvae-groove-4bar": {},
+    "outputs/humanize": {"input_transform": "humanize", "hits_as_controls": True},
+    "outputs/tap_to_drums": {"input_transform": "tap"},
+    "outputs/add_hihat": {"input_transform": "remove_drums", "removed_drums": [2]},
 }
 # The files that they leave, in the order of the text, and how many bars each has.
 DRUMS_MADE = {
@@ -108,8 +137,8 @@ def used_as_described(write_drums, tmp_path_factory) -> Path:
     for name, settings in MODELS.items():
         model = MusicVAEModel(MusicVAEConfig(**SIZES | settings))
         model.fit_attribute_vectors([(drums.piano_roll, drums.timing)])
-        model.save_pretrained(folder / "outputs" / name)
-        MusicVAEProcessor(hop_bars=4).save_pretrained(folder / "outputs" / name)
+        model.save_pretrained(folder / name)
+        MusicVAEProcessor(hop_bars=4).save_pretrained(folder / name)
     write_drums(folder / "score.mid", bars=12)
     names: dict = {}
     with pytest.MonkeyPatch.context() as patch:
