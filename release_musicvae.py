@@ -38,7 +38,7 @@ RECIPES = {
 }
 # The recipe that a release is compared with; both are trained further for the curve.
 BASELINES = {"musicvae-groove-4bar": "groove_4bar_flat"}
-MAX_BETAS = (0.1, 0.2, 0.5, 1.0)
+MAX_BETAS = (0.03, 0.1, 0.3, 1.0)
 
 MAX_WEIGHTS_BYTES = 16 * 10**6
 SCRIPT = Path(__file__).with_name("train_accelerate.py")
