@@ -100,7 +100,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     numbers = {
         "batch_size": (64, 1, "windows that the model is given at once"),
         "seed": (0, 0, "of everything random"),
-        "num_samples": (1000, 2, "drums to draw from the prior"),
+        "num_samples": (1000, 2, "new drums to draw"),
     }
     for name, (default, _, description) in numbers.items():
         help = f"{description} (default: %(default)s)"

@@ -36,9 +36,11 @@ RECIPES = {
     "musicvae-groove-4bar-humanize": "humanize",
     "musicvae-groove-4bar-tap": "tap_to_drums",
 }
-# The recipe that a release is compared with; both are trained further for the curve.
+# The recipe that a release is compared with; both are trained further, with each of these weights of
+# the KL divergence, and the one that is released is a point of that curve.
 BASELINES = {"musicvae-groove-4bar": "groove_4bar_flat"}
 MAX_BETAS = (0.03, 0.1, 0.3, 1.0)
+RELEASED_MAX_BETA = 0.3
 
 MAX_WEIGHTS_BYTES = 16 * 10**6
 SCRIPT = Path(__file__).with_name("train_accelerate.py")
@@ -75,8 +77,10 @@ def release(name: str, split: str, data_dir: str | None) -> None:
     """
     recipe = RECIPES[name]
     data_words = [] if data_dir is None else ["--data_dir", data_dir]
-    trained = train(recipe, data_words)
-    compared = train_comparison(trained, BASELINES[name], data_words) if name in BASELINES else []
+    runs = [train(recipe, data_words)]
+    if name in BASELINES:
+        runs = train_curve(runs[0], train(BASELINES[name], data_words), data_words)
+    trained, *compared = runs
 
     CHECKPOINTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(UNFINISHED, f"{name}-", CHECKPOINTS) as temporary:
@@ -91,8 +95,8 @@ def release(name: str, split: str, data_dir: str | None) -> None:
         ]
         shutil.copytree(evaluations / name, folder / "evaluation")
         if others:
-            write_comparison(others, folder / "evaluation")
-        write_card(name, [trained, *compared], report, others, folder)
+            write_comparison(report, others, folder / "evaluation")
+        write_card(name, runs, report, others, folder)
         place = CHECKPOINTS / name
         if place.exists():
             place.rename(Path(temporary, "old"))
@@ -100,10 +104,13 @@ def release(name: str, split: str, data_dir: str | None) -> None:
     print(f"Released  {place}")
 
 
-def train_comparison(trained: Path, baseline: str, words: Sequence[str]) -> list[Path]:
-    """The baseline first, then the points of the curve, of both."""
-    both = [trained, train(baseline, words)]
-    return both[1:] + [train_further(run, beta, words) for run in both for beta in MAX_BETAS]
+def train_curve(base: Path, baseline: Path, words: Sequence[str]) -> list[Path]:
+    """The run that is released first, those that it goes on from and is compared with, and all
+    other points of the curve."""
+    curve = {beta: train_further(base, beta, words) for beta in MAX_BETAS}
+    released = curve.pop(RELEASED_MAX_BETA)
+    compared = [train_further(baseline, beta, words) for beta in MAX_BETAS]
+    return [released, base, baseline, *curve.values(), *compared]
 
 
 def train(recipe: str, words: Sequence[str]) -> Path:
@@ -176,12 +183,12 @@ def is_of(report: Report, model: Path, split: str) -> bool:
     return facts.items() <= report.facts.items()
 
 
-def write_comparison(others: Sequence[Report], folder: Path) -> None:
+def write_comparison(report: Report, others: Sequence[Report], folder: Path) -> None:
     """Writes the reports of the models compared, and the picture of the curve."""
-    content = [report.facts | {"measures": as_json(report.measures)} for report in others]
+    content = [other.facts | {"measures": as_json(other.measures)} for other in others]
     write_text(folder / COMPARISON, json.dumps(content, indent=1) + "\n")
-    _, *curve = others
-    draw_rate_distortion(curve, folder / "rate_distortion.png")
+    _, _, *curve = others
+    draw_rate_distortion([report, *curve], folder / "rate_distortion.png")
 
 
 def write_card(
@@ -191,7 +198,7 @@ def write_card(
 
     Args:
         name: of the release.
-        runs: what was trained for it, the model's own run first.
+        runs: what was trained for it, see `train_curve`.
         report: of the model.
         others: of the models that it is compared with.
         folder: where to.
@@ -213,7 +220,13 @@ def recreation_section(name: str, runs: Sequence[Path], report: Report) -> str:
     libraries = ", ".join(
         f"{library} {number}" for library, number in report.facts["versions"].items()
     )
-    all_runs = f" (all {len(runs)} runs that are compared: {sum(hours):.1f})" if runs[1:] else ""
+    training = f"{hours[0]:.1f} hours of training"
+    if runs[1:]:
+        training = (
+            f"{hours[1]:.1f} hours of training with `recipes/{RECIPES[name]}.yaml`, "
+            f"{60 * hours[0]:.0f} minutes of training further, and {sum(hours[2:]):.1f} hours for "
+            "the models that it is compared with"
+        )
     return f"""\
 ## Recreate
 
@@ -221,9 +234,8 @@ def recreation_section(name: str, runs: Sequence[Path], report: Report) -> str:
 python release_musicvae.py {name}
 ```
 
-trains the model as above with seed {seed}, rounds its weights to float16, and evaluates it. This
-one was made with {libraries}, at commit {commit()}, on {report.facts["machine"]},
-in {hours[0]:.1f} hours of training{all_runs}.
+trains with seed {seed}, rounds the weights to float16, and evaluates them. This model was made with
+{libraries}, at commit {commit()}, on {report.facts["machine"]}, in {training}.
 """
 
 

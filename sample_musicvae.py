@@ -162,8 +162,9 @@ def draw_grooves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """New drums of any length.
 
-    Each groove wanders from one draw from the prior toward another, on the sphere near which they
-    lie, a step with each of the model's windows. A longer one begins as a shorter one does.
+    Each groove wanders from one draw of the model's latents toward another, a step with each of
+    its windows: the noise that they are made of goes along the sphere near which it lies. A longer
+    groove begins as a shorter one does.
 
     Args:
         model: one that plays by itself, without controls.
@@ -189,7 +190,8 @@ def draw_grooves(
         for start, end in zip(starts, ends, strict=True)
     ]
     windows = []
-    for latents in torch.stack(paths, 1)[:num_windows]:
+    for noise in torch.stack(paths, 1)[:num_windows]:
+        latents = model.latents_of(noise)
         for attribute, strength in attributes.items():
             latents = model.add_attribute(latents, attribute, strength)
         windows.append(model.decode(latents, temperature, generator))

@@ -135,7 +135,7 @@ def draw_distributions(
         axes.set_title(name.replace("_", " "), size=TITLE_SIZE, color=TEXT, loc="left", pad=5)
         values = (each[name][~np.isnan(each[name])] for each in (played, drawn))
         _draw_densities(axes, *values)
-    _draw_key(figure, {"played": PLAYED, "drawn from the prior": DRAWN})
+    _draw_key(figure, {"played": PLAYED, "new": DRAWN})
     save(figure, path)
 
 

@@ -28,7 +28,7 @@ LEGENDS = {
     "transformation": "What the model makes of transformed drums, drawn at temperature 1 (sampled) "
     "or most likely (greedy), beside a trivial player that reads the same. Divergences are in "
     "nats.",
-    "samples": "Drums drawn from the prior, and those of another split, beside those of the split; "
+    "samples": "New drums, and those of another split, beside those of the split; "
     "and how many hits, of one or of the other, differ from the nearest drums.",
     "interpolation": "Shares of steps whose patterns differ along spherical paths between two "
     "windows, and along paths that mix the steps of both.",

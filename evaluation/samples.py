@@ -1,4 +1,4 @@
-"""Drums drawn from the prior against drums that were played."""
+"""New drums against drums that were played."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ CHUNK = 256  # rolls, whose distances to a whole training set are 16 MB
 
 
 def draw_samples(model: MusicVAEModel, windows: Windows, num_samples: int, seed: int) -> Windows:
-    """Drums drawn from the prior at temperature 1, each a recording of its own, at 120 bpm.
+    """New drums at temperature 1, each a recording of its own, at 120 bpm.
 
     A model that is told what to play is told it of `windows`, one after the other.
     """

@@ -22,7 +22,7 @@ from .configuration_musicvae import MusicVAEConfig
 from .drum_attributes import ATTRIBUTES, measure_attributes
 from .drum_patterns import to_hits
 from .drum_transforms import apply_input_transform, drop_notes
-from .latent_space import attribute_vectors, spherical_interpolation
+from .latent_space import aggregate_gaussian, attribute_vectors, spherical_interpolation
 from .lstm import DecoderLSTM, LSTMStepper, UnrolledLSTM
 from .output_heads import OUTPUT_HEADS, KnownDrums, OutputHead
 
@@ -314,7 +314,8 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
     config_class = MusicVAEConfig
     base_model_prefix = "musicvae"
     main_input_name = "piano_roll"
-    _keys_to_ignore_on_load_missing = [r"^attribute_vectors$"]  # older checkpoints have none
+    # Older checkpoints have none.
+    _keys_to_ignore_on_load_missing = [r"^(attribute_vectors|latent_mean|latent_scale)$"]
 
     @classmethod
     def from_pretrained(
@@ -425,6 +426,8 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.w_dec)
         elif hasattr(module, "attribute_vectors"):
             init.zeros_(module.attribute_vectors)
+            init.zeros_(module.latent_mean)
+            init.copy_(module.latent_scale, torch.eye(module.config.latent_size))
         elif isinstance(module, nn.LSTM):
             size, num_directions = module.hidden_size, 1 + module.bidirectional
             for index, (weight_ih, weight_hh, bias_ih, _) in enumerate(module.all_weights):
@@ -454,8 +457,11 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         self.encoder = MusicVAEEncoder(config, self.head.encoder_input_size)
         if config.decoder == "hierarchical":
             self.conductor = MusicVAEConductor(config)
-        unknown = torch.zeros(len(ATTRIBUTES), config.latent_size)
-        self.register_buffer("attribute_vectors", unknown)  # so that it is saved with the weights
+        size = config.latent_size
+        # Learned when training is over; buffers, so that they are saved with the weights.
+        self.register_buffer("attribute_vectors", torch.zeros(len(ATTRIBUTES), size))
+        self.register_buffer("latent_mean", torch.zeros(size))
+        self.register_buffer("latent_scale", torch.eye(size))
         self.post_init()
 
     @property
@@ -663,12 +669,25 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         score: torch.Tensor | None = None,
         controls: torch.Tensor | None = None,
     ) -> MusicVAEDecoderOutput:
-        """New drums: latents from the prior, decoded; see `decode`."""
+        """New drums: latents drawn from the prior, or from what `fit_latent_distribution` has
+        learned instead, and decoded; see `decode`."""
         if num_samples < 1:
             raise ValueError(f"num_samples: found {num_samples}, expected at least 1")
         shape = (num_samples, self.config.latent_size)
-        latents = _draw(torch.randn, shape, generator, self.device)
+        latents = self.latents_of(_draw(torch.randn, shape, generator, self.device))
         return self.decode(latents, temperature, generator, score, controls)
+
+    def latents_of(self, noise: torch.Tensor) -> torch.Tensor:
+        """Latents that are distributed as the model's are, of noise that is standard normal.
+
+        Args:
+            noise: float32 (batch, latent_size).
+
+        Returns:
+            float32 (batch, latent_size); the noise itself, which is the prior's, unless
+            `fit_latent_distribution` has learned something else.
+        """
+        return self.latent_mean.float() + noise @ self.latent_scale.float().T
 
     @torch.no_grad()
     def reconstruct(
@@ -786,6 +805,24 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             mean, _ = self._posterior(roll[None], timing[None])
             ends.append(mean[0])
         return self.decode(spherical_interpolation(*ends, num_steps), temperature, generator)
+
+    @torch.no_grad()
+    def fit_latent_distribution(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Learns, in one pass over drums, where their latents are, and `sample` draws from there.
+
+        The prior is only near it, the less so the less the KL divergence weighs: it knows of no
+        correlation between latents, so that what is drawn from it fits together less well. See
+        `aggregate_gaussian`.
+
+        The distribution is part of the model: it is saved and loaded with it.
+
+        Args:
+            batches: `piano_roll` and `timing` of each.
+        """
+        posteriors = (self.encode(*drums) for drums in batches)
+        mean, scale = aggregate_gaussian((each.mean, each.std) for each in posteriors)
+        self.latent_mean.copy_(mean)
+        self.latent_scale.copy_(scale)
 
     @torch.no_grad()
     def fit_attribute_vectors(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import random_model
-from training_runs import tiny_model
+from training_runs import LEARNED_LAST, tiny_model
 
 import evaluate_musicvae
 from evaluate_musicvae import choose_parts, other_split, parse_arguments
@@ -68,7 +68,8 @@ def test_the_report_says_what_tells_the_model_from_others(evaluate):
     report = json.loads((folder / "evaluation/evaluation.json").read_text())
     weights = load_file(folder / "model.safetensors")
     parameters = sum(tensor.numel() for tensor in weights.values())
-    assert report["parameters"] == parameters - weights["attribute_vectors"].numel()
+    learned_last = sum(weights[name].numel() for name in LEARNED_LAST)
+    assert report["parameters"] == parameters - learned_last
     facts = {"decoder": "flat", "free_bits": 7, "max_beta": 0.3, "bars": 4}
     assert facts.items() <= report.items()
 

@@ -85,7 +85,7 @@ RUN = {
 }
 
 # What an export has beside the weights of a checkpoint: it is learned when training is over.
-LEARNED_LAST = ["attribute_vectors"]
+LEARNED_LAST = ["attribute_vectors", "latent_mean", "latent_scale"]
 
 TWO_PROCESSES = [
     "--multi_gpu",

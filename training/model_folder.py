@@ -71,6 +71,7 @@ class ModelFolder:
         """
         model = load_model(self.config, weights)
         model.fit_attribute_vectors(batches_of(self.train_loader))
+        model.fit_latent_distribution(batches_of(self.train_loader))
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         write_samples(model, self.processor, self.eval_windows, folder, self.arguments.training)

@@ -1,0 +1,96 @@
+"""Where in latent space drums are, and that new ones are drawn from there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import LATENT_SIZE, random_model, random_rolls, random_timing, seeded
+
+from modeling_musicvae import MusicVAEModel
+from modeling_musicvae.latent_space import aggregate_gaussian
+
+WEIGHTS = "model.safetensors"
+ROLLS = random_rolls(40)
+TIMING = random_timing(ROLLS)
+NOISE = torch.randn(3, LATENT_SIZE, generator=seeded(5))
+
+
+def posteriors(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    correlated = torch.randn(4, 4, generator=seeded(0))
+    mean = 2 + torch.randn(count, 4, generator=seeded(1)) @ correlated
+    return mean, torch.rand(count, 4, generator=seeded(2)) + 0.1
+
+
+def test_the_gaussian_has_the_moments_of_draws_from_all_posteriors():
+    mean, std = posteriors(1000)
+    draws = mean + std * torch.randn(1000, 1000, 4, generator=seeded(3))
+    draws = draws.flatten(0, 1)
+    found, scale = aggregate_gaussian([(mean, std)])
+    torch.testing.assert_close(found, draws.mean(0), atol=0.01, rtol=0)
+    torch.testing.assert_close(scale @ scale.T, draws.T.cov(), atol=0.02, rtol=0.01)
+    assert torch.equal(scale, scale.tril())
+
+
+def test_how_posteriors_are_batched_does_not_matter():
+    mean, std = posteriors(10)
+    batches = list(zip(mean.split(3), std.split(3), strict=True))
+    for found, expected in zip(
+        aggregate_gaussian(batches), aggregate_gaussian([(mean, std)]), strict=True
+    ):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_posteriors_far_from_zero_lose_no_precision():
+    mean, std = posteriors(10)
+    expected, scale = aggregate_gaussian([(mean.double(), std)])
+    far, same_scale = aggregate_gaussian([(mean.double() + 1e6, std)])
+    torch.testing.assert_close(far, expected + 1e6)
+    torch.testing.assert_close(same_scale, scale, atol=1e-5, rtol=1e-4)
+
+
+def test_no_posterior_is_refused():
+    with pytest.raises(ValueError, match="posteriors: found none, expected at least one"):
+        aggregate_gaussian([])
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MusicVAEModel:
+    model = random_model()
+    model.fit_latent_distribution([(ROLLS[:25], TIMING[:25]), (ROLLS[25:], TIMING[25:])])
+    return model
+
+
+def test_latents_are_those_of_the_prior_until_others_are_fitted():
+    assert torch.equal(random_model().latents_of(NOISE), NOISE)
+
+
+def test_latents_are_distributed_as_those_of_drums(fitted):
+    posterior = fitted.encode(ROLLS, TIMING)
+    mean, scale = aggregate_gaussian([(posterior.mean, posterior.std)])
+    torch.testing.assert_close(fitted.latents_of(NOISE), mean + NOISE @ scale.T)
+
+
+def test_new_drums_are_drawn_from_there(fitted):
+    noise = torch.randn(3, LATENT_SIZE, generator=seeded(6))
+    expected = fitted.decode(fitted.latents_of(noise), 0)
+    assert torch.equal(fitted.sample(3, 0, seeded(6)).piano_roll, expected.piano_roll)
+    assert not torch.equal(expected.piano_roll, fitted.decode(noise, 0).piano_roll)
+
+
+def test_the_distribution_is_saved_and_loaded_bit_for_bit(fitted, tmp_path):
+    fitted.save_pretrained(tmp_path)
+    loaded = MusicVAEModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded.latents_of(NOISE), fitted.latents_of(NOISE))
+
+
+def without_distribution(folder: Path) -> None:
+    weights = load_file(folder / WEIGHTS)
+    del weights["latent_mean"], weights["latent_scale"]
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+
+
+def test_an_older_checkpoint_has_the_prior(fitted, tmp_path):
+    fitted.save_pretrained(tmp_path)
+    without_distribution(tmp_path)
+    assert torch.equal(MusicVAEModel.from_pretrained(tmp_path).latents_of(NOISE), NOISE)
