@@ -36,8 +36,8 @@ RECIPES = {
     "musicvae-groove-4bar-humanize": "humanize",
     "musicvae-groove-4bar-tap": "tap_to_drums",
 }
-# The recipe that a release is compared with; both are trained further, with each of these weights of
-# the KL divergence, and the one that is released is a point of that curve.
+# The recipe that a release is compared with. Both are trained further, with each of these weights
+# of the KL divergence, and the model that is released is a point of that curve.
 BASELINES = {"musicvae-groove-4bar": "groove_4bar_flat"}
 MAX_BETAS = (0.03, 0.1, 0.3, 1.0)
 RELEASED_MAX_BETA = 0.3
