@@ -19,6 +19,8 @@ from test_magenta_variables import random_variables
 
 import sample_musicvae
 from checkpoints import MUSICVAE_GROOVE_4BAR
+from evaluation.bootstrap import Figure
+from evaluation.report import number, read_reports
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing import MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
@@ -97,6 +99,49 @@ def test_the_released_model_reads_a_file_as_the_snippets_play_it():
     """Windows follow each other without overlap."""
     processor = MusicVAEProcessor.from_pretrained(MUSICVAE_GROOVE_4BAR)
     assert (processor.bars, processor.hop_bars) == (4, 4)
+
+
+# The rows of the table of results, and where in the evaluation of the released model their figures
+# are: those of the model, and of the two that it is beside.
+DRUMS = {
+    "pattern accuracy, teacher-forced": ("pattern_accuracy", ["teacher_forced"]),
+    "pattern accuracy, sampled": ("pattern_accuracy", ["sampled"]),
+    "pattern accuracy, greedy": ("pattern_accuracy", ["greedy", "most_frequent", "nearest"]),
+    "hit F1, greedy": ("hit_f1", ["greedy", "most_frequent", "nearest"]),
+    "velocity error, greedy, MIDI units": ("velocity_mae", ["greedy", "most_frequent", "nearest"]),
+    "timing error, greedy, ms": ("timing_mae_ms", ["greedy", "most_frequent", "nearest"]),
+}
+OVERLAPS = {
+    "hits a bar": "hits_per_bar",
+    "syncopation": "syncopation",
+    "mean velocity": "velocity_mean",
+    "spread of timing": "timing_spread",
+}
+
+
+def table_row(name: str, figures: list[Figure | None]) -> str:
+    words = ["–" if figure is None else number(figure.value) for figure in figures]
+    return f"| {' | '.join([name, *words])} |"
+
+
+def result_rows() -> list[str]:
+    (report,) = read_reports(MUSICVAE_GROOVE_4BAR / "evaluation/evaluation.json")
+    drums, samples = report.measures["reconstruction"]["drums"], report.measures["samples"]
+    rows = []
+    for name, (measure, ways) in DRUMS.items():
+        figures = [drums[way][measure] for way in ways]
+        rows.append(table_row(name, figures + [None] * (3 - len(figures))))
+    for name, feature in OVERLAPS.items():
+        areas = samples["distributions"][feature]["overlapping_area"]
+        rows.append(table_row(name, [areas["samples"], areas["other_split"]]))
+    distances = samples["nearest_training_window"]
+    figures = [distances[drums]["mean"] for drums in ("samples", "played")]
+    return [*rows, table_row("hits that differ from the nearest training window", figures)]
+
+
+@pytest.mark.parametrize("row", result_rows())
+def test_the_results_are_those_of_the_evaluation(row):
+    assert row in README
 
 
 # The models that the snippets load.
