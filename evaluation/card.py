@@ -8,7 +8,7 @@ from training.model_folder import DATA_NAMES
 
 from .bootstrap import Figure
 from .interpolation import NUM_POINTS
-from .rate_distortion import comparison_table
+from .rate_distortion import WAYS, comparison_table
 from .report import BY_FEATURE, LEGENDS, Measures, Report, features_as_rows, readable, table
 
 CARD_LEGENDS = LEGENDS | {
@@ -43,7 +43,7 @@ PICTURES = {
         "reconstructions.png": "Windows as they were played, and what the model makes of them",
         "latent_space.png": "The latents of all windows by style, in two principal components",
     },
-    "samples": {"distributions.png": "Distributions of drawn drums over those of played ones"},
+    "samples": {"distributions.png": "Distributions of new drums over those of played ones"},
     "interpolation": {"interpolation.png": "A path between two windows"},
 }
 COMPARISON = """\
@@ -128,7 +128,7 @@ def brief_tables(part: str, measured: Measures) -> Iterator[dict[str, Measures]]
             }
 
 
-def pick(figures: dict[str, Figure], names: Sequence[str]) -> dict[str, Figure]:
+def pick(figures: Measures, names: Sequence[str]) -> Measures:
     return {name: figures[name] for name in names if name in figures}
 
 
@@ -144,14 +144,16 @@ def from_the_middle(path: Measures) -> dict[str, Figure]:
 
 
 def eval_results(report: Report) -> list[EvalResult]:
-    """What the Hub reads of an evaluation: the objective, and the drums of each way to make them.
+    """What the Hub reads of an evaluation: the objective, and the drums of each way of the model's
+    to make them.
 
     A model that transforms drums is measured by what it makes of them.
     """
     facts, measures = report
     figures = dict(measures["reconstruction"]["objective"])
-    for way, drums in measures.get("transformation", measures["reconstruction"])["drums"].items():
-        figures |= {f"{name}_{way}": figure for name, figure in pick(drums, DRUMS).items()}
+    drums = measures.get("transformation", measures["reconstruction"])["drums"]
+    for way, of_way in pick(drums, WAYS).items():
+        figures |= {f"{name}_{way}": figure for name, figure in pick(of_way, DRUMS).items()}
     return [
         EvalResult(
             task_type="other",
