@@ -114,7 +114,7 @@ DRUMS = {
 OVERLAPS = {
     "hits a bar": "hits_per_bar",
     "syncopation": "syncopation",
-    "mean velocity": "velocity_mean",
+    "repeated bars": "repeated_bars",
     "spread of timing": "timing_spread",
 }
 
