@@ -153,8 +153,11 @@ SIZES = {
 }
 MODELS = {
     "checkpoints/musicvae-groove-4bar": {},
-    "outputs/humanize": {"input_transform": "humanize", "hits_as_controls": True},
-    "outputs/tap_to_drums": {"input_transform": "tap"},
+    "checkpoints/musicvae-groove-4bar-humanize": {
+        "input_transform": "humanize",
+        "hits_as_controls": True,
+    },
+    "checkpoints/musicvae-groove-4bar-tap": {"input_transform": "tap", "input_as_controls": True},
     "outputs/add_hihat": {"input_transform": "remove_drums", "removed_drums": [2]},
 }
 # The files that they leave, in the order of the text, and how many bars each has.
