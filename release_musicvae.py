@@ -86,7 +86,7 @@ def release(name: str, split: str, data_dir: str | None) -> None:
     with tempfile.TemporaryDirectory(UNFINISHED, f"{name}-", CHECKPOINTS) as temporary:
         folder, evaluations = Path(temporary, name), OUTPUTS / "releases" / name
         round_model(trained, folder)
-        add_samples(recipe, folder, data_words)
+        add_samples(recipe, folder)
         words = ["--split", split]
         report = measure(folder, f"{CHECKPOINTS}/{name}", evaluations / name, words, data_words)
         words += ["--parts", "reconstruction"]
@@ -155,9 +155,11 @@ def round_model(trained: Path, folder: Path) -> None:
     MusicVAEProcessor.from_pretrained(trained).save_pretrained(folder)
 
 
-def add_samples(recipe: str, folder: Path, data_words: Sequence[str]) -> None:
-    """New drums of the rounded model, as training writes those of the model that it leaves."""
-    arguments = parse_training_arguments(["--config", f"recipes/{recipe}.yaml", *data_words])
+def add_samples(recipe: str, folder: Path) -> None:
+    """New drums of the rounded model, as training writes those of the model that it leaves; but a
+    model that is told what to play is told it of demo grooves, not of the dataset."""
+    words = ["--config", f"recipes/{recipe}.yaml", "--data", "demo"]
+    arguments = parse_training_arguments([*words, "--output_dir", str(OUTPUTS / recipe)])
     splits, _ = load_splits(arguments)
     windows = load_split(splits, "validation", arguments, arguments.architecture.bars)
     model = MusicVAEModel.from_pretrained(folder)
