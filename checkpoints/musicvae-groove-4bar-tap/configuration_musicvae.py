@@ -1,0 +1,193 @@
+"""MusicVAEConfig: the architecture of a MusicVAE and the objective that it is trained on."""
+
+import math
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+@strict
+class MusicVAEConfig(PreTrainedConfig):
+    """Sizes of a MusicVAE over drums and the terms of its ELBO.
+
+    Args:
+        bars: bars in a sequence.
+        steps_per_bar: steps in a bar.
+        num_drums: drums in a piano roll; a step's hits are one of 2 ** num_drums patterns.
+        output: what is predicted at a step: "categorical", one of the patterns and then a class
+            for the velocity and the timing of each hit; "groove", GrooVAE's hits, velocities and
+            offsets; "nade", hits alone, one drum after another.
+        velocity_bins: classes of a categorical velocity; 0: every hit is equally loud.
+        timing_bins: classes of a categorical timing, an odd number, so that "on the grid" is one;
+            0: every hit is on the grid.
+        hit_features: whether the categorical output scores and reads back a pattern also by its
+            hits, so that rare patterns are learned from frequent ones with hits in common.
+            Magenta's models do not.
+        nade_hidden_size: width of the hidden layer of the NADE.
+        input_transform: what becomes of drums before the encoder reads them, while the decoder
+            learns to give them back as they were: "none"; "humanize", no velocity and no timing;
+            "tap", the loudest hit of each step on one drum; "tap_fixed_velocity", without its
+            velocity; "remove_drums", without `removed_drums`.
+        removed_drums: the drums that "remove_drums" takes away; [2] is the closed hi-hat.
+        note_dropout: in training, hits that the encoder reads are dropped, soft ones rather than
+            loud ones, with a probability up to this.
+        hits_as_controls: whether the decoder is told which drums are hit at each step, and learns
+            their velocity and timing alone.
+        input_as_controls: whether the decoder is told at each step what the encoder reads of it,
+            taps or the drums that are not removed, so that z need not carry it.
+        latent_size: width of z.
+        encoder_hidden_size: width of the encoder's LSTM in each direction.
+        encoder_num_layers: its layers.
+        decoder: "hierarchical", where a conductor makes one embedding a bar and nothing else but
+            the last pattern crosses a bar line, or "flat", one LSTM over all steps.
+        conductor_hidden_size: width of the conductor's LSTM and of its embeddings.
+        conductor_num_layers: its layers.
+        decoder_hidden_size: width of the decoder's LSTM.
+        decoder_num_layers: its layers.
+        dropout: share of the features of encoder and decoder, before their last linear layers,
+            that are dropped in training.
+        free_bits: bits of KL divergence in a sequence that cost nothing.
+        max_beta: weight of the KL divergence beyond them, when fully annealed.
+        beta_rate: beta at a training step is max_beta * (1 - beta_rate ** step).
+        sampling_schedule: probability with which, at a training step, the decoder reads back what
+            it drew itself instead of the truth (scheduled sampling, Bengio et al. 2015):
+            "constant", sampling_rate; "exponential", 1 - sampling_rate ** step; "inverse_sigmoid",
+            1 - sampling_rate / (sampling_rate + exp(step / sampling_rate)).
+        sampling_rate: the number in it; a constant 0 is teacher forcing.
+        sampling_method: "exact" draws step by step; "parallel" draws all steps at once from a
+            teacher-forced pass (Duckworth et al. 2019, arXiv 1906.04331).
+
+    Raises:
+        StrictDataclassError: a field has the wrong type or lies out of range.
+    """
+
+    model_type = "musicvae"
+
+    bars: int = 4
+    steps_per_bar: int = 16
+    num_drums: int = 9
+    output: Literal["categorical", "groove", "nade"] = "categorical"
+    velocity_bins: int = 8
+    timing_bins: int = 9
+    hit_features: bool = True
+    nade_hidden_size: int = 128
+    input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
+        "none"
+    )
+    removed_drums: list[int] | tuple[int, ...] = (2,)
+    note_dropout: int | float = 0.0
+    hits_as_controls: bool = False
+    input_as_controls: bool = False
+    latent_size: int = 256
+    encoder_hidden_size: int = 512
+    encoder_num_layers: int = 1
+    decoder: Literal["hierarchical", "flat"] = "hierarchical"
+    conductor_hidden_size: int = 256
+    conductor_num_layers: int = 2
+    decoder_hidden_size: int = 256
+    decoder_num_layers: int = 2
+    dropout: int | float = 0.0
+    free_bits: int | float = 48.0
+    max_beta: int | float = 0.2
+    beta_rate: int | float = 0.0
+    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = "constant"
+    sampling_rate: int | float = 0.0
+    sampling_method: Literal["parallel", "exact"] = "parallel"
+
+    def validate_sizes(self):
+        sizes = ["bars", "steps_per_bar", "num_drums", "latent_size", "nade_hidden_size"]
+        sizes += [f"{part}_hidden_size" for part in ("encoder", "conductor", "decoder")]
+        sizes += [f"{part}_num_layers" for part in ("encoder", "conductor", "decoder")]
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
+
+    def validate_output(self):
+        if self.output == "categorical" and self.num_drums > 12:
+            raise ValueError(
+                f"num_drums: found {self.num_drums}, expected at most 12: the categorical output "
+                "has 2 ** num_drums classes"
+            )
+        if not 0 <= self.velocity_bins <= 127:
+            raise ValueError(f"velocity_bins: found {self.velocity_bins}, expected 0 to 127")
+        if self.timing_bins < 0 or (self.timing_bins and self.timing_bins % 2 == 0):
+            raise ValueError(f"timing_bins: found {self.timing_bins}, expected 0 or an odd number")
+
+    def validate_input_transform(self):
+        if self.input_transform.startswith("tap") and self.num_drums < 4:
+            raise ValueError(f"num_drums: found {self.num_drums}, expected 4 or more for taps")
+        drums = range(self.num_drums)
+        if self.input_transform == "remove_drums" and (
+            not self.removed_drums or not set(self.removed_drums) < set(drums)
+        ):
+            raise ValueError(
+                f"removed_drums: found {list(self.removed_drums)}, expected some of the drums 0 to "
+                f"{self.num_drums - 1}, but not all"
+            )
+        if not 0 <= self.note_dropout <= 1:
+            raise ValueError(f"note_dropout: found {self.note_dropout}, expected 0 to 1")
+        if self.hits_as_controls and not self.models_expression:
+            raise ValueError(
+                "hits_as_controls: found True, expected False: the output has hits alone"
+            )
+        if self.hits_as_controls and self.input_transform not in ("none", "humanize"):
+            raise ValueError(
+                f"hits_as_controls: found True, expected False: with input_transform "
+                f"{self.input_transform!r} the hits are what the decoder is to find"
+            )
+        if self.input_as_controls and self.input_transform == "none":
+            raise ValueError(
+                "input_as_controls: found True, expected False: with input_transform 'none' the "
+                "decoder would be told all that it is to find"
+            )
+
+    def validate_dropout(self):
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: found {self.dropout}, expected 0 to 1, without 1")
+
+    def validate_objective(self):
+        for name in ("free_bits", "max_beta"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 or more, finite")
+        if not 0 <= self.beta_rate < 1:
+            raise ValueError(f"beta_rate: found {self.beta_rate}, expected 0 to 1, without 1")
+
+    def validate_sampling(self):
+        least, most = (1, math.inf) if self.sampling_schedule == "inverse_sigmoid" else (0, 1)
+        if not least <= self.sampling_rate <= most or self.sampling_rate == math.inf:
+            raise ValueError(
+                f"sampling_rate: found {self.sampling_rate}, expected {least} to {most} for the "
+                f"{self.sampling_schedule} schedule"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in a sequence."""
+        return self.bars * self.steps_per_bar
+
+    @property
+    def num_patterns(self) -> int:
+        """Classes of the categorical output."""
+        return 2**self.num_drums
+
+    @property
+    def models_expression(self) -> bool:
+        """Whether the output has more than hits."""
+        bins = self.velocity_bins + self.timing_bins
+        return self.output == "groove" or (self.output == "categorical" and bins > 0)
+
+    @property
+    def reads_velocity(self) -> bool:
+        """Whether the velocities that the encoder is given mean anything."""
+        return self.input_transform not in ("humanize", "tap_fixed_velocity")
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether the decoder is told anything of each step."""
+        return self.hits_as_controls or self.input_as_controls
+
+    @property
+    def num_segments(self) -> int:
+        """Stretches that the decoder starts anew: the bars, or one if it is flat."""
+        return self.bars if self.decoder == "hierarchical" else 1

@@ -1,0 +1,117 @@
+"""What becomes of drums before a model reads them, so that it learns to give them back.
+
+Gillick, Roberts, Engel, Eck, Bamman: Learning to Groove with Inverse Sequence Transformations, 2019
+(arXiv 1905.06118).
+
+Every function takes and gives a batch, `piano_roll` uint8 (batch, drums, steps) and, where it
+matters, `timing` float32 (batch, drums, steps), and leaves its arguments as they are.
+"""
+
+import torch
+
+from .configuration_musicvae import MusicVAEConfig
+from .drum_patterns import DEFAULT_VELOCITY
+
+# The drum that taps are played on; the original's models expect them there. It is the open hi-hat.
+TAP_DRUM = 3
+
+Drums = tuple[torch.Tensor, torch.Tensor]
+
+
+def apply_input_transform(
+    config: MusicVAEConfig, piano_roll: torch.Tensor, timing: torch.Tensor
+) -> Drums:
+    """What the encoder of a model reads of drums. Twice is the same as once."""
+    match config.input_transform:
+        case "humanize":
+            return remove_velocity(piano_roll), torch.zeros_like(timing)
+        case "tap":
+            return tap(piano_roll, timing)
+        case "tap_fixed_velocity":
+            taps, timing = tap(piano_roll, timing)
+            return remove_velocity(taps), timing
+        case "remove_drums":
+            return remove_drums(piano_roll, timing, config.removed_drums)
+    return piano_roll, timing
+
+
+def remove_velocity(piano_roll: torch.Tensor) -> torch.Tensor:
+    """Every hit equally loud."""
+    return (piano_roll > 0).to(torch.uint8) * DEFAULT_VELOCITY
+
+
+def tap(piano_roll: torch.Tensor, timing: torch.Tensor) -> Drums:
+    """The loudest hit of each step, played on `TAP_DRUM`: the rhythm without the drums."""
+    loudest, drum = piano_roll.max(1, keepdim=True)
+    taps, taps_timing = torch.zeros_like(piano_roll), torch.zeros_like(timing)
+    taps[:, TAP_DRUM] = loudest.squeeze(1)
+    taps_timing[:, TAP_DRUM] = timing.gather(1, drum).squeeze(1)
+    return taps, taps_timing
+
+
+def remove_drums(piano_roll: torch.Tensor, timing: torch.Tensor, drums: list[int]) -> Drums:
+    """Silences the given drums."""
+    kept = torch.ones(piano_roll.shape[1], 1, dtype=torch.uint8, device=piano_roll.device)
+    kept[list(drums)] = 0
+    return piano_roll * kept, timing * kept
+
+
+def drop_notes(
+    piano_roll: torch.Tensor,
+    timing: torch.Tensor,
+    max_probability: float,
+    generator: torch.Generator | None = None,
+) -> Drums:
+    """Silences hits at random, soft ones rather than loud ones.
+
+    Each sequence draws its probability evenly from 0 to `max_probability`; a hit is dropped with
+    that probability times 1 - velocity / 127, but at least times 0.2.
+    """
+    device = piano_roll.device
+    probability = max_probability * torch.rand(
+        len(piano_roll), 1, 1, generator=generator, device=device
+    )
+    softness = (1 - piano_roll / 127).clamp_(min=0.2)
+    draws = torch.rand(piano_roll.shape, generator=generator, device=device)
+    kept = draws >= probability * softness
+    return piano_roll * kept, timing * kept
+
+
+def scale_velocities(
+    piano_roll: torch.Tensor, max_change: float, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Plays each sequence softer or louder as a whole, by a factor from 1 / (1 + max_change) to
+    1 + max_change, drawn evenly on a logarithmic scale; a hit stays within 1 to 127."""
+    draws = torch.rand(len(piano_roll), 1, 1, generator=generator, device=piano_roll.device)
+    factor = (1 + max_change) ** (2 * draws - 1)
+    scaled = (piano_roll * factor).round_().clamp_(1, 127)
+    return scaled.to(torch.uint8) * (piano_roll > 0)
+
+
+def recombine(
+    piano_roll: torch.Tensor,
+    timing: torch.Tensor,
+    probability: float,
+    steps_per_bar: int,
+    generator: torch.Generator | None = None,
+) -> Drums:
+    """Sequences that take each drum, or else each bar, from another of the batch by a fair coin.
+
+    Args:
+        piano_roll, timing: see above.
+        probability: of a sequence to be recombined, half of the time by drums, half by bars.
+        steps_per_bar: steps in a bar.
+        generator: of the draws.
+    """
+    batch_size, num_drums, num_steps = piano_roll.shape
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator, device=piano_roll.device)
+
+    by_drums = draw(batch_size, num_drums, 1) < 0.5
+    bars = draw(batch_size, 1, -(-num_steps // steps_per_bar)) < 0.5
+    by_bars = bars.repeat_interleave(steps_per_bar, -1)[..., :num_steps]
+    kind = draw(batch_size, 1, 1) / probability
+    taken = (by_drums & (kind < 0.5)) | (by_bars & (kind >= 0.5) & (kind < 1))
+    other = draw(batch_size).argsort()
+    return piano_roll[other].where(taken, piano_roll), timing[other].where(taken, timing)
