@@ -168,8 +168,8 @@ def test_data_dir_goes_with_the_data():
 
 def test_data_is_known_or_a_dataset():
     assert parse(data="user/name").data.data == "user/name"
-    with pytest.raises(ValueError, match="^data: found 'drums', expected groove, .*'user/name'"):
-        parse(data="drums")
+    with pytest.raises(ValueError, match="^data: found 'nowhere', expected groove, .*'user/name'"):
+        parse(data="nowhere")
 
 
 def test_there_are_no_other_recipes():
