@@ -250,26 +250,16 @@ def test_hits_that_are_told_cost_nothing(output, decoder):
     )
 
 
-@told
 @pytest.mark.parametrize(
     "play",
     [lambda model: model.decode(LATENTS), lambda model: model.sample(5)],
     ids=["decode", "sample"],
 )
-def test_a_model_that_is_told_the_hits_asks_for_a_score(play, output):
-    message = "score: found none, expected the hits that this model, trained with hits_as_controls"
-    with pytest.raises(ValueError, match=message):
-        play(random_model(**output))
-
-
-@over(TOLD_TAPS)
-@pytest.mark.parametrize(
-    "play",
-    [lambda model: model.decode(LATENTS), lambda model: model.sample(5)],
-    ids=["decode", "sample"],
-)
-def test_a_model_that_is_told_the_taps_asks_for_them(play, output):
+@over(TOLD_HITS | TOLD_TAPS)
+def test_a_model_asks_for_what_it_is_to_be_told(play, output):
     message = "controls: found none, expected those that this model, trained with input_as_controls"
+    if "hits_as_controls" in output:
+        message = "score: found none, expected the hits that this model, trained with hits_as_con"
     with pytest.raises(ValueError, match=message):
         play(random_model(**output))
 
