@@ -114,8 +114,8 @@ def load(corpus: Path, streaming: bool, num_workers: int) -> tuple[Any, float]:
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration
 
-    from training.arguments import parse_arguments
-    from training.data import load_data
+    from musicvae.data.windows import load_data
+    from musicvae.training.arguments import parse_arguments
 
     options = {
         "data": corpus,
@@ -199,7 +199,7 @@ def wait_for_data(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     import train_accelerate
-    from training.reports import PROJECT
+    from musicvae.training.logging import PROJECT
 
     output_dir = scratch / f"training-{streaming}-{num_workers}"
     options = {

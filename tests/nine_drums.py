@@ -3,8 +3,8 @@
 from played_windows import random_windows
 from tiny_models import random_model
 
-from evaluation.windows import Windows
 from modeling_musicvae import MusicVAEModel
+from musicvae.evaluation.windows import Windows
 
 # Two bars of eight steps.
 SIZES = {"bars": 2, "steps_per_bar": 8, "num_drums": 9}

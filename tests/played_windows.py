@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from tiny_models import random_rolls, random_timing
 
-from evaluation.windows import Windows
+from musicvae.evaluation.windows import Windows
 
 
 def windows_of(

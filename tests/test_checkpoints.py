@@ -21,9 +21,8 @@ from training_runs import (
     tiny_model,
 )
 
-from processing.demo_grooves import write_demo_grooves
-from training.arguments import TrainingArguments
-from training.checkpoints import (
+from musicvae.training.arguments import TrainingArguments
+from musicvae.training.checkpoints import (
     CheckpointError,
     Progress,
     check_same_run,
@@ -34,6 +33,7 @@ from training.checkpoints import (
     remove_unfinished,
     save_checkpoint,
 )
+from processing.demo_grooves import write_demo_grooves
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -20,8 +20,8 @@ from huggingface_hub import DatasetCard
 from loopback_hub import Repository
 from test_loopback_hub import asked
 
+from musicvae.data.dataset_repository import NUM_SHARDS, DatasetRepositoryError, push_groove
 from processing import GrooveMIDI
-from processing.dataset_repository import NUM_SHARDS, DatasetRepositoryError, push_groove
 from processing.groove_midi import SPLITS
 
 

@@ -7,9 +7,9 @@ import torch
 from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 from played_windows import windows_of
 
-from evaluation.attributes import measure_attribute_vectors, played_attributes
 from modeling_musicvae.drum_attributes import ATTRIBUTES
 from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from musicvae.evaluation.attributes import measure_attribute_vectors, played_attributes
 
 NAMES = list(ATTRIBUTES)
 

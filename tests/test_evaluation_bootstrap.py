@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.bootstrap import Figure, interval, resampled
+from musicvae.evaluation.bootstrap import Figure, interval, resampled
 
 # Of each window: a value, a weight and the recording that it is from.
 window = st.tuples(st.floats(-100, 100), st.integers(1, 9), st.integers(0, 4))

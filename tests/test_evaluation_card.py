@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.bootstrap import Figure
-from evaluation.card import eval_results, evaluation_section
-from evaluation.rate_distortion import comparison_table
-from evaluation.report import Report, ReportError
+from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.card import eval_results, evaluation_section
+from musicvae.evaluation.rate_distortion import comparison_table
+from musicvae.evaluation.report import Report, ReportError
 
 HALF, ONE, NOTHING = Figure(0.5, 0.25, 0.75), Figure(1.0, 0.9, 1.1), Figure(None)
 WAYS = ("teacher_forced", "sampled", "greedy")

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from played_windows import random_windows
 from tiny_models import random_model, seeded
 
-from evaluation.bootstrap import Figure
-from evaluation.interpolation import (
+from modeling_musicvae.drum_patterns import to_hits, to_patterns
+from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.interpolation import (
     NUM_POINTS,
     draw_pairs,
     measure_interpolation,
     measure_paths,
     mix_patterns,
 )
-from evaluation.latents import posterior_means
-from modeling_musicvae.drum_patterns import to_hits, to_patterns
+from musicvae.evaluation.latents import posterior_means
 
 
 @given(st.integers(2, 50), st.integers(0, 1000))

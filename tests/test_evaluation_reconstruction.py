@@ -7,9 +7,9 @@ from played_windows import random_windows
 from tiny_models import EXPRESSIVE, OUTPUTS, random_model
 from torch.utils.data import DataLoader
 
-from evaluation.comparison import join, measure_drums
-from evaluation.reconstruction import measure_reconstruction
-from training.evaluation import evaluate
+from musicvae.evaluation.drum_metrics import join, measure_drums
+from musicvae.evaluation.metrics import evaluate
+from musicvae.evaluation.reconstruction import measure_reconstruction
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 

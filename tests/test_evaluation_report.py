@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_models import random_model
 
-from evaluation.bootstrap import Figure
-from evaluation.report import (
+from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.report import (
     Report,
     ReportError,
     as_json,

@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 from played_windows import windows_of
 
-from evaluation.bootstrap import Figure
-from evaluation.samples import (
+from modeling_musicvae import MusicVAEConfig
+from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.samples import (
     compare_distributions,
     draw_samples,
     features,
@@ -21,7 +22,6 @@ from evaluation.samples import (
     nearest_distances,
     summarize_distances,
 )
-from modeling_musicvae import MusicVAEConfig
 
 OF_EXPRESSION = {"velocity_mean", "velocity_spread", "timing_mean", "timing_spread"}
 values_of_sets = arrays(float, st.integers(2, 20), elements=st.floats(-100, 100, width=16))

@@ -9,7 +9,8 @@ import torch
 from played_windows import random_windows, windows_of
 from tiny_models import random_model
 
-from evaluation.transformations import (
+from modeling_musicvae import MusicVAEConfig
+from musicvae.evaluation.transformations import (
     PSEUDOCOUNT,
     VELOCITY_BINS,
     baseline,
@@ -19,7 +20,6 @@ from evaluation.transformations import (
     removed_alone,
     velocity_histograms,
 )
-from modeling_musicvae import MusicVAEConfig
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_windows import random_windows
 
-from evaluation.windows import load_windows
 from modeling_musicvae import MusicVAEConfig
+from musicvae.evaluation.windows import load_windows
 from processing import GrooveMIDI
 
 CONFIG = MusicVAEConfig()

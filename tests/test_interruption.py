@@ -15,16 +15,16 @@ from training_runs import (
     launched,
 )
 
-import train_accelerate
-from training.arguments import TrainingArguments
-from training.checkpoints import checkpoints
-from training.interruption import INTERRUPTIONS
+from musicvae.training import trainer
+from musicvae.training.arguments import TrainingArguments
+from musicvae.training.checkpoints import checkpoints
+from musicvae.training.interruption import INTERRUPTIONS
 
 
 @pytest.fixture
 def interrupt(monkeypatch) -> Callable[[int, int], None]:
     """Sends this process a signal during a step, counted from 1."""
-    original = train_accelerate.learning_rate
+    original = trainer.learning_rate
 
     def interrupt(step: int, number: int) -> None:
         def learning_rate(training: TrainingArguments, steps_done: int) -> float:
@@ -32,7 +32,7 @@ def interrupt(monkeypatch) -> Callable[[int, int], None]:
                 os.kill(os.getpid(), number)
             return original(training, steps_done)
 
-        monkeypatch.setattr(train_accelerate, "learning_rate", learning_rate)
+        monkeypatch.setattr(trainer, "learning_rate", learning_rate)
 
     return interrupt
 

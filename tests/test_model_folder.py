@@ -154,7 +154,7 @@ def test_the_hub_reads_the_results_of_the_best_model_from_the_card(quickstart):
 STRANGER = """
 import sys
 
-OURS = {"modeling_musicvae", "processing", "train_accelerate", "training"}
+OURS = {"modeling_musicvae", "processing", "train_accelerate", "musicvae"}
 
 
 class NotInstalled:

@@ -9,7 +9,7 @@ from training_runs import LEARNED_LAST, RUN, TINY, WEIGHTS, parse, tiny_model
 
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.modeling_musicvae import PretrainedModelError
-from training.checkpoints import checkpoints
+from musicvae.training.checkpoints import checkpoints
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 

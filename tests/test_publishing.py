@@ -27,12 +27,11 @@ from test_model_folder import STRANGER
 from training_runs import RUN, TWO_PROCESSES, assert_ends_like, launch, launched, parse
 
 from modeling_musicvae import MusicVAEModel
-from processing import MusicVAEProcessor
-from training import publishing
-from training.arguments import HubArguments, TrainingArguments
-from training.checkpoints import Progress, checkpoint_weights, checkpoints
-from training.model_folder import model_files
-from training.publishing import (
+from musicvae.training import publishing
+from musicvae.training.arguments import HubArguments, TrainingArguments
+from musicvae.training.checkpoints import Progress, checkpoint_weights, checkpoints
+from musicvae.training.model_folder import model_files
+from musicvae.training.publishing import (
     MAX_ATTEMPTS,
     STAGING,
     Publisher,
@@ -40,6 +39,7 @@ from training.publishing import (
     open_repository,
     upload_command,
 )
+from processing import MusicVAEProcessor
 
 SECOND = 0.001  # of the publishing process's waiting, in seconds
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from loopback_hub import LoopbackHub
-from test_convert_magenta import write_checkpoint
+from test_conversion import write_checkpoint
 from test_magenta_variables import random_variables
 
-import sample_musicvae
-from checkpoints import MUSICVAE_GROOVE_4BAR
-from evaluation.bootstrap import Figure
-from evaluation.report import number, read_reports
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae import sample as sample_musicvae
+from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.report import number, read_reports
+from musicvae.paths import MUSICVAE_GROOVE_4BAR
 from processing import MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
 

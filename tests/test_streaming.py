@@ -11,9 +11,9 @@ import training_runs
 from accelerate import Accelerator
 from training_runs import RUN, assert_ends_like, parse
 
+from musicvae.data.windows import WindowStream, collate, load_data
+from musicvae.training.checkpoints import CheckpointError
 from processing import GrooveMIDI
-from training.checkpoints import CheckpointError
-from training.data import WindowStream, collate, load_data
 
 NUM_SHARDS, NUM_WINDOWS = 4, 120
 CARD = """---

@@ -21,8 +21,8 @@ from training_runs import (
     train,
 )
 
-import training.checkpoints
-from training.checkpoints import check_whole, checkpoints
+from musicvae.training import checkpoints as checkpoint_module
+from musicvae.training.checkpoints import check_whole, checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +54,8 @@ def go_on(output_dir: Path, settings: dict, stalled_function: str | None = None)
 
 
 def stall_at_step_3(output_dir: Path, function: str) -> None:
-    """Makes a function of training.checkpoints wait, once the third checkpoint is begun."""
-    original = getattr(training.checkpoints, function)
+    """Makes a function of the checkpoints wait, once the third one is begun."""
+    original = getattr(checkpoint_module, function)
 
     def stalled(*args):
         if any(name.startswith("checkpoint-3") for name in checkpoint_names(output_dir)):
@@ -63,7 +63,7 @@ def stall_at_step_3(output_dir: Path, function: str) -> None:
             signal.pause()
         return original(*args)
 
-    setattr(training.checkpoints, function, stalled)
+    setattr(checkpoint_module, function, stalled)
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ from training_runs import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from train_accelerate import learning_rate
-from training.checkpoints import checkpoints
+from musicvae.training.checkpoints import checkpoints
+from musicvae.training.trainer import learning_rate
 
 
 @pytest.mark.parametrize(

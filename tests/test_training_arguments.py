@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from training_runs import INTENDED, MOST, RECIPES, parse
 
 from modeling_musicvae import MusicVAEConfig
-from training.arguments import parse_arguments
+from musicvae.training.arguments import parse_arguments
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from training_runs import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from training.data import collate, load_data
-from training.evaluation import evaluate
+from musicvae.data.windows import collate, load_data
+from musicvae.evaluation.metrics import evaluate
 
 pytestmark = pytest.mark.slow
 

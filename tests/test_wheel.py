@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from training_runs import PATIENT_THREADS, TINY, as_argv
 
-from checkpoints import MUSICVAE_GROOVE_4BAR
 from modeling_musicvae import MusicVAEModel
+from musicvae.paths import MUSICVAE_GROOVE_4BAR
 
 ROOT = Path(__file__).parents[1]
 

@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader
 
 import train_accelerate
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
-from training.arguments import Arguments, parse_arguments
-from training.checkpoints import checkpoints
-from training.data import load_data
-from training.interruption import INTERRUPTIONS
+from musicvae.data.windows import load_data
+from musicvae.paths import RECIPES
+from musicvae.training import trainer
+from musicvae.training.arguments import Arguments, parse_arguments
+from musicvae.training.checkpoints import checkpoints
+from musicvae.training.interruption import INTERRUPTIONS
 
 SCRIPT = Path(train_accelerate.__file__)
-RECIPES = SCRIPT.parent / "recipes"
 WEIGHTS = "model.safetensors"
 
 TINY = {
@@ -133,7 +134,7 @@ def train(output_dir: Path, **arguments) -> Path:
     handlers = {number: signal.getsignal(number) for number in INTERRUPTIONS}
     argv = as_argv(TINY | {"output_dir": output_dir} | arguments)
     with one_cpu_thread(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_accelerate, "use_all_cores", lambda accelerator: None)
+        patch.setattr(trainer, "use_all_cores", lambda accelerator: None)
         patch.setattr(sys, "argv", [str(SCRIPT), *argv])
         try:
             train_accelerate.main()

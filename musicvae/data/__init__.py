@@ -1,0 +1,1 @@
+"""Windows of drums: loading, augmentation, and their dataset repository."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, baselines, confidence intervals, report, plots."""

@@ -1,0 +1,169 @@
+"""What a model card says of an evaluation."""
+
+from collections.abc import Iterator, Sequence
+
+from huggingface_hub import EvalResult
+
+from musicvae.training.model_folder import DATA_NAMES
+
+from .bootstrap import Figure
+from .interpolation import NUM_POINTS
+from .rate_distortion import WAYS, comparison_table
+from .report import BY_FEATURE, LEGENDS, Measures, Report, features_as_rows, readable, table
+
+CARD_LEGENDS = LEGENDS | {
+    "attributes": "How much adding the vector of an attribute, with strength 1 and -1, changes "
+    "this attribute, in standard deviations of the split."
+}
+# Of each part the figures that tell a user of the model most.
+OBJECTIVE = ("elbo", "reconstruction_loss", "kl_bits", "active_latents")
+DRUMS = (
+    "pattern_accuracy",
+    "hit_f1",
+    "velocity_mae",
+    "timing_mae_ms",
+    "velocity_kl",
+    "timing_kl",
+)
+FEATURES = (
+    "hits_per_bar",
+    "syncopation",
+    "repeated_bars",
+    "velocity_mean",
+    "velocity_spread",
+    "timing_mean",
+    "timing_spread",
+)
+DISTANCES = ("nearest_training_window", "nearest_other")
+DISTANCE_FIGURES = ("mean", "5%", "identical")
+MIDDLE = f"{(NUM_POINTS // 2) / (NUM_POINTS - 1):g}"
+
+PICTURES = {
+    "reconstruction": {
+        "reconstructions.png": "Windows as they were played, and what the model makes of them",
+        "latent_space.png": "The latents of all windows by style, in two principal components",
+    },
+    "samples": {"distributions.png": "Distributions of new drums over those of played ones"},
+    "interpolation": {"interpolation.png": "A path between two windows"},
+}
+COMPARISON = """\
+### Hierarchical and flat decoders
+
+The same data, free bits and number of parameters, and one decoder over all steps instead of a
+conductor over bars; and both after further training with other weights of the KL divergence. Bits
+are worth what they take from the reconstruction loss: so compare curves, not single figures.
+"""
+
+
+def evaluation_section(report: Report, others: Sequence[Report] = ()) -> str:
+    """The section of a model card, in Markdown, that begins with "## Evaluation".
+
+    Args:
+        report: of the model, whose pictures are in evaluation/ beside the card.
+        others: of models that it is compared with; their picture is rate_distortion.png there.
+    """
+    facts = report.facts
+    lines = [
+        "## Evaluation",
+        "",
+        f"On the {facts['split']} split of the {data_name(facts['data'])}, {facts['windows']} "
+        f"windows of {facts['bars']} bars that do not overlap, from {facts['recordings']} "
+        f"recordings; in brackets 95 % intervals by the bootstrap over recordings. Seed "
+        f"{facts['seed']}, on {facts['machine']}. All figures are in `evaluation/`, made by",
+        "",
+        "```",
+        facts["command"],
+        "```",
+        "",
+    ]
+    for part, measured in report.measures.items():
+        lines += [f"### {readable(part).capitalize()}", "", CARD_LEGENDS[part], ""]
+        for columns in brief_tables(part, measured):
+            lines += [*table(columns), ""]
+        lines += pictures(PICTURES.get(part, {}))
+    if others:
+        lines += [COMPARISON, *comparison_table([report, *others]), ""]
+        lines += pictures({"rate_distortion.png": "Reconstruction loss against KL divergence"})
+    return "\n".join(lines)
+
+
+def data_name(data: str) -> str:
+    return DATA_NAMES.get(data, data)
+
+
+def pictures(captions: dict[str, str]) -> list[str]:
+    return [
+        line for name, text in captions.items() for line in (f"![{text}](evaluation/{name})", "")
+    ]
+
+
+def brief_tables(part: str, measured: Measures) -> Iterator[dict[str, Measures]]:
+    """The tables of a part, each by its columns, with the most telling of its figures."""
+    match part:
+        case "reconstruction":
+            yield {"value": pick(measured["objective"], OBJECTIVE)}
+            yield pick_each(measured["drums"], DRUMS)
+        case "transformation":
+            yield pick_each(measured["drums"], DRUMS)
+        case "samples":
+            areas = features_as_rows(measured[BY_FEATURE])["overlapping_area"]
+            yield {
+                f"overlapping area of {readable(name)}": column
+                for name, column in pick_each(areas, FEATURES).items()
+            }
+            if DISTANCES[0] in measured:
+                yield {
+                    name: {
+                        distance: pick(measured[distance][name], DISTANCE_FIGURES)
+                        for distance in DISTANCES
+                    }
+                    for name in measured[DISTANCES[0]]
+                }
+        case "interpolation":
+            yield {name: from_the_middle(path) for name, path in measured.items()}
+        case "attributes":
+            yield {
+                strength: {name: changes[name] for name, changes in of_vectors.items()}
+                for strength, of_vectors in measured.items()
+            }
+
+
+def pick(figures: Measures, names: Sequence[str]) -> Measures:
+    return {name: figures[name] for name in names if name in figures}
+
+
+def pick_each(columns: dict[str, Measures], names: Sequence[str]) -> dict[str, Measures]:
+    return {name: pick(figures, names) for name, figures in columns.items()}
+
+
+def from_the_middle(path: Measures) -> dict[str, Figure]:
+    """Of a path that is measured at all its points."""
+    ends = ("distance_to_start", "distance_to_end")
+    middle = {f"{end}_from_the_middle": path[end][MIDDLE] for end in ends}
+    return middle | pick(path, ("step_distance", "step_variation"))
+
+
+def eval_results(report: Report) -> list[EvalResult]:
+    """What the Hub reads of an evaluation: the objective, and the drums of each way of the model's
+    to make them.
+
+    A model that transforms drums is measured by what it makes of them.
+    """
+    facts, measures = report
+    figures = dict(measures["reconstruction"]["objective"])
+    drums = measures.get("transformation", measures["reconstruction"])["drums"]
+    for way, of_way in pick(drums, WAYS).items():
+        figures |= {f"{name}_{way}": figure for name, figure in pick(of_way, DRUMS).items()}
+    return [
+        EvalResult(
+            task_type="other",
+            dataset_type=facts["data"],
+            dataset_name=data_name(facts["data"]),
+            dataset_split=facts["split"],
+            metric_type=name,
+            metric_name=readable(name),
+            metric_value=figure.value,
+        )
+        for name, figure in figures.items()
+        if figure.value is not None
+    ]

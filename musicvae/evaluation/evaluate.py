@@ -1,0 +1,170 @@
+"""Measures a trained MusicVAE on a split of a dataset, and writes figures, tables and pictures.
+
+    python evaluate_musicvae.py MODEL --split test
+
+Everything is measured on windows that do not overlap, with 95 % intervals by a bootstrap over
+recordings, beside trivial players and other baselines.
+"""
+
+import argparse
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from modeling_musicvae import MusicVAEModel
+from musicvae.evaluation.attributes import measure_attribute_vectors
+from musicvae.evaluation.interpolation import measure_interpolation
+from musicvae.evaluation.plots import draw_all
+from musicvae.evaluation.reconstruction import measure_reconstruction
+from musicvae.evaluation.report import Measures, facts_of, write_report
+from musicvae.evaluation.samples import draw_samples, measure_samples
+from musicvae.evaluation.transformations import measure_transformation
+from musicvae.evaluation.windows import Windows, load_windows
+from processing.groove_midi import SPLITS
+
+NUM_PAIRS = 200
+
+
+def main() -> None:
+    arguments = parse_arguments(sys.argv[1:])
+    command = shlex.join(["python", "evaluate_musicvae.py", *sys.argv[1:]])
+    evaluate(arguments, arguments.model, command)
+
+
+def evaluate(arguments: argparse.Namespace, name: str, command: str) -> None:
+    """Measures a model and writes the report.
+
+    Args:
+        arguments: see `parse_arguments`.
+        name: of the model, in the report.
+        command: in the report, that makes the same.
+
+    Raises:
+        ValueError: a part has no meaning for the model; or see `load_windows`.
+    """
+    output_dir, split, seed = arguments.output_dir, arguments.split, arguments.seed
+    model = MusicVAEModel.from_pretrained(arguments.model).eval()
+    parts = choose_parts(model, arguments.parts)
+    load = partial(load_windows, arguments.data, arguments.data_dir, config=model.config)
+    windows = load(split, hop_bars=model.config.bars)
+    other_windows = load(other_split(split), hop_bars=model.config.bars)
+    train = load("train", hop_bars=1)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    num_files = len(windows.file.unique())
+    print(f"Model    {arguments.model}")
+    print(f"Windows  {len(windows)}, from {num_files} recordings of the {split} split")
+    print(f"Writes   {output_dir}/evaluation.json, evaluation.md and pictures")
+
+    samples = None
+    if "samples" in parts:
+        samples = draw_samples(model, windows, arguments.num_samples, seed)
+    measures = {}
+    with tqdm(total=len(parts) + 1) as bar:
+        for part in parts:
+            bar.set_description(part)
+            measures[part] = measure(
+                part, model, windows, other_windows, train, samples, arguments.batch_size, seed
+            )
+            bar.update()
+        bar.set_description("pictures")
+        draw_all(parts, model, windows, samples, output_dir, seed)
+        bar.update()
+    facts = {
+        "model": name,
+        **facts_of(model),
+        "command": command,
+        "data": arguments.data,
+        "split": split,
+        "other_split": other_split(split),
+        "windows": len(windows),
+        "recordings": num_files,
+        "samples": arguments.num_samples,
+        "seed": seed,
+    }
+    write_report(facts, measures, output_dir)
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", metavar="MODEL", help="its folder, or its name on the Hub")
+    parser.add_argument(
+        "--data", default="groove", help="as train_accelerate.py takes it (default: %(default)s)"
+    )
+    parser.add_argument("--data_dir", help="Groove's zip or folder, or your folder of MIDI files")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="(default: MODEL/evaluation)")
+    parser.add_argument("--parts", nargs="+", help="what to measure (default: all that applies)")
+    numbers = {
+        "batch_size": (64, 1, "windows that the model is given at once"),
+        "seed": (0, 0, "of everything random"),
+        "num_samples": (1000, 2, "new drums to draw"),
+    }
+    for name, (default, _, description) in numbers.items():
+        help = f"{description} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=int, default=default, help=help)
+    arguments = parser.parse_args(argv)
+    for name, (_, minimum, _) in numbers.items():
+        if getattr(arguments, name) < minimum:
+            parser.error(f"{name}: found {getattr(arguments, name)}, expected at least {minimum}")
+    if arguments.data == "midi_folder" and arguments.data_dir is None:
+        parser.error("data_dir: found none, expected the folder of your MIDI files")
+    if arguments.output_dir is None:
+        if not Path(arguments.model).is_dir():
+            parser.error("output_dir: found none, expected one for a model that is in no folder")
+        arguments.output_dir = Path(arguments.model, "evaluation")
+    return arguments
+
+
+def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]:
+    """What is measured of a model of this kind, or of that what is asked for."""
+    config = model.config
+    applicable = {
+        "reconstruction": True,
+        "transformation": config.input_transform != "none",
+        "samples": True,
+        "interpolation": not config.has_controls,
+        "attributes": model.attribute_vectors.any(),
+    }
+    parts = [part for part, applies in applicable.items() if applies]
+    for part in asked_for or ():
+        if part not in parts:
+            raise ValueError(
+                f"parts: found {part}, expected some of what this model can be measured in: "
+                f"{', '.join(parts)}"
+            )
+    return [part for part in parts if asked_for is None or part in asked_for]
+
+
+def measure(
+    part: str,
+    model: MusicVAEModel,
+    windows: Windows,
+    other_windows: Windows,
+    train: Windows,
+    samples: Windows | None,
+    batch_size: int,
+    seed: int,
+) -> Measures:
+    match part:
+        case "reconstruction":
+            return measure_reconstruction(model, windows, train, batch_size, seed)
+        case "transformation":
+            return measure_transformation(model, windows, train, batch_size, seed)
+        case "samples":
+            return measure_samples(samples, windows, other_windows, train, model.config, seed)
+        case "interpolation":
+            return measure_interpolation(model, windows, NUM_PAIRS, seed)
+        case "attributes":
+            return measure_attribute_vectors(model, windows, seed)
+
+
+def other_split(split: str) -> str:
+    """The split whose drummers are compared with those of `split`."""
+    return "train" if split == "validation" else "validation"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The report of an evaluation: as JSON, and as tables in Markdown."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modeling_musicvae import MusicVAEModel
+from musicvae.training.model_folder import machine
+
+from .bootstrap import Figure
+
+LIBRARIES = ("datasets", "numpy", "torch", "transformers")
+
+# What is measured of many features: tables have a row for each, and not as many tables.
+BY_FEATURE = "distributions"
+
+# What the tables of each part do not say themselves.
+LEGENDS = {
+    "reconstruction": "Losses are in nats a sequence. Drums are the most likely ones where the "
+    "decoder sees the true past (teacher forced), drawn at temperature 1 from a draw of the "
+    "posterior (sampled), or the most likely ones from its mean (greedy). Errors of velocity, in "
+    "MIDI units, and of timing are those of hits that both have. Trivial players stand beside a "
+    "model that reads drums whole.",
+    "transformation": "What the model makes of transformed drums, drawn at temperature 1 (sampled) "
+    "or most likely (greedy), beside a trivial player that reads the same. Divergences are in "
+    "nats.",
+    "samples": "New drums, and those of another split, beside those of the split; "
+    "and how many hits, of one or of the other, differ from the nearest drums.",
+    "interpolation": "Shares of steps whose patterns differ along spherical paths between two "
+    "windows, and along paths that mix the steps of both.",
+    "attributes": "How much adding the vector of an attribute (columns), with strength 1 and -1, "
+    "changes each attribute (rows), in standard deviations of the split.",
+}
+
+# Named figures, or more of them under a name.
+Measures = dict[str, "Figure | Measures"]
+
+
+class ReportError(ValueError):
+    """A file that should be a report and is none."""
+
+
+class Report(NamedTuple):
+    """What was evaluated, how, and what was found; see `write_report`."""
+
+    facts: dict[str, Any]
+    measures: Measures
+
+
+def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) -> None:
+    """Writes evaluation.json, with all figures, and evaluation.md, with tables of them.
+
+    Args:
+        facts: what was evaluated, and how.
+        measures: by the part of the evaluation, one of `LEGENDS`.
+        output_dir: where to.
+    """
+    facts = facts | {
+        "versions": {library: version(library) for library in LIBRARIES},
+        "machine": machine(),
+    }
+    content = facts | {"measures": as_json(measures)}
+    write_text(output_dir / "evaluation.json", json.dumps(content, indent=2) + "\n")
+    write_text(output_dir / "evaluation.md", as_markdown(facts, measures))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def facts_of(model: MusicVAEModel) -> dict[str, Any]:
+    """What tells a model from another one.
+
+    Returns:
+        decoder, bars, free_bits and max_beta as configured; parameters, how many; weights_sha256,
+        in float32.
+    """
+    weights = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        weights.update(tensor.float().numpy().tobytes())
+    return {
+        **{name: getattr(model.config, name) for name in ("decoder", "bars")},
+        "parameters": model.num_parameters(),
+        **{name: getattr(model.config, name) for name in ("free_bits", "max_beta")},
+        "weights_sha256": weights.hexdigest(),
+    }
+
+
+def read_reports(path: Path) -> list[Report]:
+    """The report of an evaluation.json, or those of a list of such.
+
+    Raises:
+        ReportError: the file is missing, or has no reports.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        reports = content if isinstance(content, list) else [content]
+        return [Report(report, from_json(report.pop("measures"))) for report in reports]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ReportError(f"{path}: found {error!r}, expected an evaluation.json") from error
+
+
+def from_json(measures: dict[str, Any]) -> Measures | Figure:
+    if measures.keys() == set(Figure._fields):
+        return Figure(**measures)
+    return {name: from_json(measure) for name, measure in measures.items()}
+
+
+def as_json(measures: Measures | Figure) -> dict[str, Any]:
+    if isinstance(measures, Figure):
+        return measures._asdict()
+    return {name: as_json(measure) for name, measure in measures.items()}
+
+
+def as_markdown(facts: dict[str, Any], measures: Measures) -> str:
+    lines = [f"# Evaluation of {facts['model']}", ""]
+    lines += [f"- {readable(name)}: `{fact}`" for name, fact in facts.items() if name != "versions"]
+    lines += ["", "In brackets: 95 % intervals by the bootstrap over recordings.", ""]
+    for part, measured in measures.items():
+        lines += [f"## {readable(part).capitalize()}", "", LEGENDS[part], ""]
+        for title, columns in tables(measured):
+            lines += [f"### {readable(title)}", ""] if title else []
+            lines += [*table(columns), ""]
+    return "\n".join(lines)
+
+
+def tables(measures: Measures, title: str = "") -> Iterator[tuple[str, dict[str, Measures]]]:
+    """The largest tables that named figures fit in, each with its title and by its columns.
+
+    Figures under one name are a column, beside others that are their neighbours.
+    """
+    if any(isinstance(measure, Figure) for measure in measures.values()):
+        yield title, {"value": measures}
+    elif all(
+        any(isinstance(figure, Figure) for figure in column.values())
+        for column in measures.values()
+    ):
+        yield title, measures
+    else:
+        for name, measure in measures.items():
+            measure = features_as_rows(measure) if name == BY_FEATURE else measure
+            yield from tables(measure, f"{title}: {name}" if title else name)
+
+
+def features_as_rows(measures: Measures) -> Measures:
+    """feature -> measure -> set -> figure, turned into measure -> set -> feature -> figure."""
+    turned = {}
+    for feature, of_feature in measures.items():
+        for measure, of_sets in of_feature.items():
+            for name, figure in of_sets.items():
+                turned.setdefault(measure, {}).setdefault(name, {})[feature] = figure
+    return turned
+
+
+def table(columns: dict[str, Measures]) -> list[str]:
+    """The lines of a table with a row for each name that a column has."""
+    columns = {name: dict(rows(measures)) for name, measures in columns.items()}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    head = [["measure", *map(readable, columns)], ["---", *["---:"] * len(columns)]]
+    body = [
+        [readable(name), *(cell(column.get(name)) for column in columns.values())] for name in names
+    ]
+    return [f"| {' | '.join(words)} |" for words in head + body]
+
+
+def rows(measures: Measures, title: str = "") -> Iterator[tuple[str, Figure]]:
+    """Every figure by all its names."""
+    for name, measure in measures.items():
+        name = f"{title} {name}".strip()
+        if isinstance(measure, Figure):
+            yield name, measure
+        else:
+            yield from rows(measure, name)
+
+
+def cell(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return "–"
+    if figure.low is None:
+        return number(figure.value)
+    return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]"
+
+
+def number(value: float) -> str:
+    """Three significant digits, but all before the decimal point and at most three after it."""
+    if isinstance(value, int):
+        return str(value)
+    if not value:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    return f"{value:.{min(max(2 - magnitude, 0), 3)}f}"
+
+
+def readable(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,301 @@
+"""The arguments of a training run, from a YAML recipe and from the command line, which wins."""
+
+import math
+import shlex
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae.paths import RECIPES
+
+# Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
+MIDI_DATA = ("groove", "midi_folder", "demo")
+
+
+def argument(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataArguments:
+    data: str = argument(
+        "groove",
+        "which drums to train on: groove, midi_folder, demo, or a dataset of windows: 'user/name' "
+        "on the Hub, or a folder of Parquet files",
+    )
+    data_dir: str | None = argument(None, "Groove's zip or folder, or your folder of MIDI files")
+    hop_bars: int = argument(1, "bars between the starts of two training windows")
+    num_proc: int | None = argument(None, "processes that read MIDI files")
+    num_workers: int = argument(0, "processes that load batches, for each training process")
+    streaming: bool = argument(
+        False, "read training windows as they come, where the disk cannot hold them all"
+    )
+    shuffle_buffer_size: int = argument(
+        10_000, "streamed windows that are held, for the next one to be drawn from"
+    )
+    recombination: float = argument(
+        0.0, "augmentation: chance that a training sequence takes drums of another one"
+    )
+    cymbal_exchange: float = argument(
+        0.0, "augmentation: chance that closed hi-hat and ride change places in a sequence"
+    )
+    velocity_scaling: float = argument(
+        0.0, "augmentation: training sequences are up to this part louder, or as much softer"
+    )
+    hit_dropout: float = argument(
+        0.0, "augmentation: training sequences lose hits, rather soft ones, with up to this chance"
+    )
+
+
+@dataclass
+class ArchitectureArguments:
+    bars: int = argument(MusicVAEConfig.bars, "bars in a sequence")
+    steps_per_bar: int = argument(MusicVAEConfig.steps_per_bar, "steps in a bar")
+    output: Literal["categorical", "groove", "nade"] = argument(
+        MusicVAEConfig.output, "what is predicted at a step"
+    )
+    velocity_bins: int = argument(
+        MusicVAEConfig.velocity_bins, "classes of a categorical velocity; 0: equally loud"
+    )
+    timing_bins: int = argument(
+        MusicVAEConfig.timing_bins, "classes of a categorical timing; 0: on the grid"
+    )
+    hit_features: bool = argument(
+        MusicVAEConfig.hit_features, "score and read back a pattern also by its hits"
+    )
+    nade_hidden_size: int = argument(
+        MusicVAEConfig.nade_hidden_size, "width of the hidden layer of the NADE"
+    )
+    input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
+        argument(MusicVAEConfig.input_transform, "what becomes of drums before they are read")
+    )
+    removed_drums: list[int] = field(
+        default_factory=lambda: list(MusicVAEConfig.removed_drums),
+        metadata={"help": "the drums that remove_drums takes away"},
+    )
+    note_dropout: float = argument(
+        MusicVAEConfig.note_dropout, "hits that are read are dropped with up to this chance"
+    )
+    hits_as_controls: bool = argument(
+        MusicVAEConfig.hits_as_controls, "tell the decoder which drums are hit at each step"
+    )
+    input_as_controls: bool = argument(
+        MusicVAEConfig.input_as_controls, "tell the decoder what the encoder reads of each step"
+    )
+    latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
+    encoder_hidden_size: int = argument(
+        MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"
+    )
+    encoder_num_layers: int = argument(MusicVAEConfig.encoder_num_layers, "layers of the encoder")
+    decoder: Literal["hierarchical", "flat"] = argument(
+        MusicVAEConfig.decoder, "a conductor over bars, or one LSTM over all steps"
+    )
+    conductor_hidden_size: int = argument(
+        MusicVAEConfig.conductor_hidden_size, "width of the conductor"
+    )
+    conductor_num_layers: int = argument(
+        MusicVAEConfig.conductor_num_layers, "layers of the conductor"
+    )
+    decoder_hidden_size: int = argument(MusicVAEConfig.decoder_hidden_size, "width of the decoder")
+    decoder_num_layers: int = argument(MusicVAEConfig.decoder_num_layers, "layers of the decoder")
+    dropout: float = argument(
+        MusicVAEConfig.dropout, "share of the features of encoder and decoder that are dropped"
+    )
+    free_bits: float = argument(
+        MusicVAEConfig.free_bits, "bits of KL divergence in a sequence that cost nothing"
+    )
+    max_beta: float = argument(MusicVAEConfig.max_beta, "weight of the KL divergence beyond them")
+    beta_rate: float = argument(
+        MusicVAEConfig.beta_rate, "the weight at a step is max_beta * (1 - beta_rate ** step)"
+    )
+    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = argument(
+        MusicVAEConfig.sampling_schedule, "how scheduled sampling sets in"
+    )
+    sampling_rate: float = argument(
+        MusicVAEConfig.sampling_rate, "how fast, see MusicVAEConfig; a constant 0: not at all"
+    )
+    sampling_method: Literal["parallel", "exact"] = argument(
+        MusicVAEConfig.sampling_method, "scheduled sampling in one more pass, or step by step"
+    )
+
+
+@dataclass
+class TrainingArguments:
+    output_dir: str = argument("outputs/musicvae", "where the model and all else is written")
+    pretrained_model: str | None = argument(
+        None,
+        "a model to start from, its folder or its name on the Hub; what is not given of the "
+        "architecture is as it has it",
+    )
+    max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
+    num_epochs: int = argument(10, "passes over the training windows")
+    batch_size: int = argument(64, "sequences in a step, over all processes together")
+    gradient_accumulation_steps: int = argument(
+        1, "parts in which the sequences of a step are computed one after another, to save memory"
+    )
+    learning_rate: float = argument(1e-3, "Adam's learning rate at the start")
+    min_learning_rate: float = argument(1e-5, "what it decays to")
+    learning_rate_decay: float = argument(0.9999, "factor of its decay at each step")
+    max_grad_norm: float = argument(1.0, "gradients are clipped to this global norm")
+    max_skipped_steps: int = argument(
+        10, "steps in a row that may be skipped because their gradient is not finite"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = argument(
+        None, "precision of the products; if not given, what accelerate is launched with"
+    )
+    seed: int = argument(0, "seed of everything random")
+    eval_steps: int = argument(500, "steps between evaluations on the validation split")
+    save_steps: int = argument(500, "steps between checkpoints")
+    resume_from_checkpoint: str | None = argument(None, "'latest' or the folder of a checkpoint")
+    num_samples: int = argument(4, "new MIDI files to write at the end")
+    report_to: list[str] = field(
+        default_factory=lambda: ["tensorboard"],
+        metadata={"help": "accelerate's trackers, by name: tensorboard, wandb, trackio"},
+    )
+
+
+@dataclass
+class HubArguments:
+    push_to_hub: bool = argument(False, "publish the model on the Hugging Face Hub")
+    hub_model_id: str | None = argument(
+        None, "its name there, 'user/name'; if not given, yours and that of the output folder"
+    )
+    hub_private: bool = argument(False, "make its repository private")
+    hub_strategy: Literal["end", "best", "every_save"] = argument(
+        "end", "push when training ends, also when the model is the best so far, or at each save"
+    )
+
+
+@dataclass
+class Arguments:
+    data: DataArguments
+    architecture: ArchitectureArguments
+    training: TrainingArguments
+    hub: HubArguments
+    command: str
+
+
+def parse_arguments(argv: list[str], description: str = "") -> Arguments:
+    """The arguments of a recipe (--config) and of the command line, which wins.
+
+    With a pretrained model, what neither gives of the architecture is as its config has it.
+
+    Args:
+        argv: the words of the command line after the script's name.
+        description: what --help says of the script.
+    """
+    groups = (DataArguments, ArchitectureArguments, TrainingArguments, HubArguments)
+    parser = HfArgumentParser(groups, description=description)
+    parser.add_argument("--config", help="YAML recipe: any of the other arguments")
+    command = shlex.join(["accelerate", "launch", "train_accelerate.py", *argv])
+    known, _ = parser.parse_known_args(argv)
+    if known.config:
+        names = {field.name for group in groups for field in fields(group)}
+        argv = recipe_arguments(find_recipe(known.config), names) + argv
+    known, _ = parser.parse_known_args(argv)
+    if known.pretrained_model:
+        MusicVAEModel.check_config_file(known.pretrained_model)
+        config = MusicVAEConfig.from_pretrained(known.pretrained_model)
+        parser.set_defaults(
+            **{field.name: getattr(config, field.name) for field in fields(ArchitectureArguments)}
+        )
+    *parsed, _ = parser.parse_args_into_dataclasses(argv)
+    check_arguments(*parsed)
+    return Arguments(*parsed, command=command)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the package."""
+    packaged = RECIPES / f"{name}.yaml"
+    if packaged.is_file():
+        return packaged
+    if not Path(name).is_file():
+        names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+        raise ValueError(f"config: found {name}, expected a YAML file or one of {', '.join(names)}")
+    return Path(name)
+
+
+def recipe_arguments(path: Path, names: set[str]) -> list[str]:
+    """A YAML recipe as command-line arguments."""
+    with path.open("rb") as file:
+        recipe = yaml.load(file, yaml.BaseLoader)  # in which "no" is a word, not False
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: found {type(recipe).__name__}, expected 'argument: value' lines")
+    if unknown := sorted(set(map(str, recipe)) - names):
+        raise ValueError(f"{path}: found unknown arguments {unknown}")
+    return [
+        word
+        for name, value in recipe.items()
+        for word in ([f"--{name}", *value] if isinstance(value, list) else [f"--{name}={value}"])
+    ]
+
+
+def check_arguments(
+    data: DataArguments,
+    architecture: ArchitectureArguments,
+    training: TrainingArguments,
+    hub: HubArguments,
+) -> None:
+    """Raises an error that names the argument if one is out of range or goes with no other."""
+    MusicVAEConfig(**asdict(architecture))
+    least = {
+        "hop_bars": (data.hop_bars, 1),
+        "num_proc": (1 if data.num_proc is None else data.num_proc, 1),
+        "num_workers": (data.num_workers, 0),
+        "shuffle_buffer_size": (data.shuffle_buffer_size, 1),
+        "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
+        "num_epochs": (training.num_epochs, 1),
+        "batch_size": (training.batch_size, 1),
+        "gradient_accumulation_steps": (training.gradient_accumulation_steps, 1),
+        "max_skipped_steps": (training.max_skipped_steps, 0),
+        "seed": (training.seed, 0),
+        "eval_steps": (training.eval_steps, 1),
+        "save_steps": (training.save_steps, 1),
+        "num_samples": (training.num_samples, 1),
+    }
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name}: found {value}, expected at least {minimum}")
+    if training.batch_size % training.gradient_accumulation_steps:
+        raise ValueError(
+            f"batch_size: found {training.batch_size}, expected a multiple of "
+            f"gradient_accumulation_steps, {training.gradient_accumulation_steps}"
+        )
+    for name in ("learning_rate", "max_grad_norm"):
+        value = getattr(training, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: found {value}, expected a positive number")
+    if not 0 <= training.min_learning_rate <= training.learning_rate:
+        raise ValueError(
+            f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
+        )
+    for name in ("recombination", "cymbal_exchange", "velocity_scaling", "hit_dropout"):
+        value = getattr(data, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: found {value}, expected 0 to 1")
+    if not 0 < training.learning_rate_decay <= 1:
+        raise ValueError(
+            f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
+        )
+    check_source(data)
+    if data.streaming and training.max_steps is None:
+        raise ValueError(
+            "max_steps: found none, expected a number: no one knows how long a stream is"
+        )
+    if not hub.push_to_hub and hub != HubArguments():
+        raise ValueError("push_to_hub: found False, expected True with other arguments of the Hub")
+
+
+def check_source(data: DataArguments) -> None:
+    if data.data == "midi_folder" and data.data_dir is None:
+        raise ValueError("data_dir: found none, expected the folder of your MIDI files")
+    if data.data not in ("groove", "midi_folder") and data.data_dir is not None:
+        raise ValueError(f"data_dir: found {data.data_dir}, expected none with --data {data.data}")
+    if data.data not in MIDI_DATA and "/" not in data.data and not Path(data.data).is_dir():
+        raise ValueError(
+            f"data: found {data.data!r}, expected {', '.join(MIDI_DATA)}, 'user/name' or a folder"
+        )

@@ -1,0 +1,213 @@
+"""The folder of a trained model: model, processor, card, new MIDI files, their picture."""
+
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae.paths import card_template
+from processing import MusicVAEProcessor
+from processing.drum_kit import DRUM_NAMES
+from processing.picture import draw_piano_rolls
+
+from ..data.windows import batches_of, collate, num_windows
+from .arguments import MIDI_DATA, Arguments, TrainingArguments
+from .checkpoints import UNFINISHED, Progress, checkpoint_weights
+
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "processor_config.json",
+    "*.py",
+    "README.md",
+    "samples/*",
+    "samples.png",
+    "logs/**/*",
+)
+
+# Those of datasets of windows are their own.
+DATA_NAMES = {
+    "groove": "Groove MIDI Dataset",
+    "midi_folder": "a folder of MIDI files",
+    "demo": "demo grooves",
+}
+# What a user does with a model of each input transform, but for "none".
+VERBS = {
+    "humanize": "humanize(windows.piano_roll)",
+    "tap": "tap_to_drums(windows.piano_roll, windows.timing)",
+    "tap_fixed_velocity": "tap_to_drums(windows.piano_roll, windows.timing)",
+    "remove_drums": "add_drums(windows.piano_roll, windows.timing)",
+}
+
+
+@dataclass
+class ModelFolder:
+    """Writes what belongs to a model of a run; `MODEL_FILES` are its files."""
+
+    arguments: Arguments
+    config: MusicVAEConfig
+    processor: MusicVAEProcessor
+    train_loader: DataLoader
+    eval_windows: datasets.Dataset
+
+    def write(self, folder: Path, weights: Path, step: int, progress: Progress) -> None:
+        """Writes a model with processor, code, card, new MIDI files and their picture.
+
+        No random number of training is used up, so that it can go on in another thread.
+
+        Args:
+            folder: where to.
+            weights: the file that has them.
+            step: after which they were saved.
+            progress: of the run.
+        """
+        model = load_model(self.config, weights)
+        model.fit_attribute_vectors(batches_of(self.train_loader))
+        model.fit_latent_distribution(batches_of(self.train_loader))
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        write_samples(model, self.processor, self.eval_windows, folder, self.arguments.training)
+        write_model_card(
+            self.arguments, model, step, progress, num_windows(self.train_loader), folder
+        )
+
+    def export(self, progress: Progress) -> None:
+        """Writes the best model of the run into its output folder."""
+        output_dir = Path(self.arguments.training.output_dir)
+        weights = checkpoint_weights(output_dir, progress.best_step)
+        with tempfile.TemporaryDirectory(UNFINISHED, "model-", output_dir) as temporary:
+            folder = Path(temporary)
+            self.write(folder, weights, progress.best_step, progress)
+            move_into(folder, output_dir)
+        print(f"Model      {output_dir} (best of step {progress.best_step})")
+        print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files in a folder that belong to its model, as paths in it."""
+    found = (path for pattern in MODEL_FILES for path in folder.glob(pattern))
+    return sorted(path.relative_to(folder) for path in found if path.is_file())
+
+
+def load_model(config: MusicVAEConfig, weights: Path) -> MusicVAEModel:
+    with torch.device("meta"):  # no weights are drawn
+        model = MusicVAEModel(config)
+    model.load_state_dict(load_file(weights), assign=True)
+    return model.eval()
+
+
+def write_samples(
+    model: MusicVAEModel,
+    processor: MusicVAEProcessor,
+    eval_windows: datasets.Dataset,
+    folder: Path,
+    training: TrainingArguments,
+) -> None:
+    """New drums; those of a model that is told what to play go with some validation windows."""
+    generator = torch.Generator().manual_seed(training.seed)
+    index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
+    told = collate([eval_windows[int(i)] for i in index])
+    score = told["piano_roll"] if model.config.hits_as_controls else None
+    controls = model.controls(told["piano_roll"], told["timing"])
+    drums = model.sample(training.num_samples, 1.0, generator, score, controls)
+    samples = Path(folder, "samples")
+    samples.mkdir()
+    for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):
+        midi.write(str(samples / f"sample-{number}.mid"))
+    draw_piano_rolls(
+        drums.piano_roll.numpy(),
+        drums.timing.numpy(),
+        folder / "samples.png",
+        titles=[f"sample {number}" for number in range(1, training.num_samples + 1)],
+        steps_per_bar=processor.steps_per_bar,
+    )
+
+
+def write_model_card(
+    arguments: Arguments,
+    model: MusicVAEModel,
+    step: int,
+    progress: Progress,
+    windows: int | None,
+    folder: Path,
+) -> None:
+    """Fills in model_card.md with what was measured; only the best model has metrics."""
+    metrics = progress.best_metrics if step == progress.best_step else {}
+    card = ModelCard.from_template(
+        describe_for_the_hub(arguments, metrics),
+        template_path=str(card_template()),
+        model=model.config,
+        verb=VERBS.get(model.config.input_transform),
+        added_drums=", ".join(DRUM_NAMES[drum] for drum in model.config.removed_drums),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        data=arguments.data.data,
+        repository=arguments.data.data if is_repository(arguments.data.data) else None,
+        hop_bars=arguments.data.hop_bars,
+        windows=windows,
+        training=arguments.training,
+        command=arguments.command,
+        step=step,
+        progress=progress,
+        metrics=metrics,
+        machine=machine(),
+    )
+    card.save(folder / "README.md")
+
+
+def describe_for_the_hub(arguments: Arguments, metrics: dict[str, float]) -> ModelCardData:
+    """What the Hub reads of a card."""
+    data = arguments.data.data
+    results = [
+        EvalResult(
+            task_type="other",
+            dataset_type=data,
+            dataset_name=DATA_NAMES.get(data, data),
+            dataset_split="validation",
+            metric_type=name,
+            metric_name=name.replace("_", " "),
+            metric_value=value,
+        )
+        for name, value in metrics.items()
+    ]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="other",
+        tags=["music", "drums", "midi", "vae"],
+        datasets=[data] if data == "groove" or is_repository(data) else None,
+        metrics=list(metrics) or None,
+        model_name="MusicVAE",
+        eval_results=results or None,
+    )
+
+
+def is_repository(data: str) -> bool:
+    """True for the name of a dataset on the Hub."""
+    return data not in MIDI_DATA and not Path(data).is_dir()
+
+
+def machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return (
+        f"{device}, {os.cpu_count()} CPU cores, {platform.system()}, Python "
+        f"{platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def move_into(source: Path, target: Path) -> None:
+    """Moves every file to its place, each in one rename."""
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir(exist_ok=True)
+        else:
+            path.replace(place)

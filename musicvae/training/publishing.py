@@ -1,0 +1,235 @@
+"""Models on the Hugging Face Hub, pushed while training goes on."""
+
+import shlex
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import disable_progress_bars
+from tqdm.auto import tqdm
+
+from musicvae.hub_errors import reason, remedy
+
+from .arguments import HubArguments, TrainingArguments
+from .checkpoints import Progress, checkpoint_weights
+from .model_folder import model_files
+
+MAX_ATTEMPTS = 8
+# Seconds before the second attempt, twice as many before each further one, but never more than.
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+# Seconds that a training that is over waits for a Hub that does not answer at all.
+PATIENCE = 3600.0
+
+TRY_LATER = "try again later, or train without --push_to_hub"
+
+STAGING = "unpublished"
+# Of the output folder, beside the model.
+NOT_PUBLISHED = ("checkpoints/*", "demo_grooves/*", f"{STAGING}/*")
+# Folders whose files come and go from one push to the next.
+CHANGING_FOLDERS = ("logs/", "samples/")
+
+# Writes a model folder: where to, the file of the weights, their step, the run's progress.
+WriteModel = Callable[[Path, Path, int, Progress], None]
+
+
+class PublishingError(ValueError):
+    """A repository that cannot be written to, or that cannot be asked for."""
+
+
+class Push(NamedTuple):
+    """A model folder to push: of which step, what writes it first, what removes it afterwards."""
+
+    step: int
+    folder: Path
+    prepare: Callable[[], None] = lambda: None
+    discard: Callable[[], None] = lambda: None
+
+
+def open_repository(hub: HubArguments, output_dir: Path) -> str:
+    """Makes the repository if need be, and makes sure that it can be written to.
+
+    Returns:
+        Its whole name, "user/name".
+
+    Raises:
+        PublishingError: it cannot, or the Hub is not there; the message says what to do.
+    """
+    name, api = hub.hub_model_id or output_dir.resolve().name, HfApi()
+    try:
+        user = api.whoami()["name"]
+        name = name if "/" in name else f"{user}/{name}"
+        api.create_repo(name, private=hub.hub_private or None, exist_ok=True)
+        api.auth_check(name, write=True)
+        private = api.model_info(name).private
+    except HFValidationError as error:
+        raise PublishingError(f"hub_model_id: {error}") from None
+    except (OSError, ValueError, httpx2.TransportError) as error:
+        # Not `from error`: what was sent is in there, and the token with it.
+        advice = remedy(error, "choose another --hub_model_id", TRY_LATER)
+        raise PublishingError(f"{name}: {reason(error)}: {advice}") from None
+    if hub.hub_private and not private:
+        raise PublishingError(
+            f"{name}: found a public repository, expected a private one: make it private in its "
+            "settings, or choose another --hub_model_id"
+        )
+    return name
+
+
+class Publisher:
+    """Pushes models, each in one commit with the tag step-N, in a thread of its own.
+
+    While one is being pushed, only the newest of those that wait is kept. Whatever goes wrong is
+    shown, and training goes on.
+
+    Args:
+        hub: whose `hub_model_id` is the repository's whole name.
+        training: of the run.
+        write_model: writes a model folder.
+    """
+
+    def __init__(self, hub: HubArguments, training: TrainingArguments, write_model: WriteModel):
+        self.repository, self.strategy = hub.hub_model_id, hub.hub_strategy
+        self.output_dir, self.max_steps = Path(training.output_dir), training.max_steps
+        self.staging = self.output_dir / STAGING
+        self.write_model = write_model
+        self.error: Exception | None = None  # of the push before
+        self._waiting: Push | None = None
+        self._pushing = False
+        self._changed = threading.Condition()
+        shutil.rmtree(self.staging, ignore_errors=True)  # of a run that was killed
+        disable_progress_bars()  # they would tear that of training
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def publish(self, progress: Progress) -> None:
+        """Pushes the checkpoint just saved if the strategy asks for it, and does not wait."""
+        step, is_best = progress.step, progress.step == progress.best_step
+        final = is_best and step == self.max_steps  # which `finish` pushes
+        if final or not {"end": False, "best": is_best, "every_save": True}[self.strategy]:
+            return
+        staging = self.staging / f"step-{step}"
+        weights, folder = staging / "weights.safetensors", staging / "model"
+        write = partial(self.write_model, folder, weights, step, replace(progress))
+        push = Push(step, folder, write, partial(shutil.rmtree, staging, ignore_errors=True))
+        try:  # now, before training changes them
+            folder.mkdir(parents=True)
+            shutil.copy(checkpoint_weights(self.output_dir, step), weights)
+            if (logs := self.output_dir / "logs").is_dir():  # there are none without TensorBoard
+                shutil.copytree(logs, folder / "logs")
+        except OSError as error:
+            push.discard()
+            self._note(push, error)
+        else:
+            self._put(push)
+
+    def finish(self, progress: Progress) -> None:
+        """Pushes the output folder, waits for it, and says where it is or how to push it later."""
+        deadline = time.monotonic() + PATIENCE
+        self.wait(deadline)
+        self._put(Push(progress.best_step, self.output_dir))
+        if not self.wait(deadline):
+            self.error = TimeoutError(f"the Hub has not answered for {PATIENCE:.0f} s")
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.error is None:
+            print(f"Published  {HfApi().endpoint}/{self.repository}")
+        else:
+            print(
+                f"The model could not be pushed: {reason(self.error)}. It is in {self.output_dir}; "
+                f"to push it later:\n{upload_command(self.repository, self.output_dir)}"
+            )
+
+    def wait(self, deadline: float | None = None) -> bool:
+        """Waits until nothing is left to push; False if `time.monotonic()` reaches the deadline."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._waiting or self._pushing), timeout)
+
+    def _put(self, push: Push) -> None:
+        with self._changed:
+            if self._waiting:
+                self._waiting.discard()
+            self._waiting = push
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                push, self._waiting, self._pushing = self._waiting, None, True
+            try:
+                push.prepare()
+                push_patiently(self.repository, push.folder, push.step)
+                self.error = None
+            except Exception as error:  # of whatever kind: training goes on
+                self._note(push, error)
+            push.discard()
+            with self._changed:
+                self._pushing = False
+                self._changed.notify_all()
+
+    def _note(self, push: Push, error: Exception) -> None:
+        """Shows the first of several errors in a row; `finish` shows the last of all."""
+        if self.error is None and push.folder != self.output_dir:
+            tqdm.write(
+                f"step {push.step}: not pushed to {self.repository}: {reason(error)}. Training "
+                "goes on, and so do attempts to push"
+            )
+        self.error = error
+
+
+def push_patiently(repository: str, folder: Path, step: int) -> None:
+    """Pushes a model folder; again after a while where the Hub fails for the moment."""
+    for attempt in range(MAX_ATTEMPTS):
+        try:
+            return push_folder(repository, folder, step)
+        except Exception as error:
+            if attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
+                raise
+        time.sleep(min(FIRST_WAIT * 2**attempt, LONGEST_WAIT))
+
+
+def push_folder(repository: str, folder: Path, step: int) -> None:
+    """Pushes a model folder in one commit, and gives it the tag step-N.
+
+    `HfApi.upload_folder` may make several commits, with half a model between them.
+    """
+    api = HfApi()
+    paths = [path.as_posix() for path in model_files(folder)]
+    stale = [
+        path
+        for path in api.list_repo_files(repository)
+        if path.startswith(CHANGING_FOLDERS) and path not in paths
+    ]
+    operations = [CommitOperationAdd(path, folder / path) for path in paths]
+    operations += [CommitOperationDelete(path) for path in stale]
+    commit = api.create_commit(repository, operations, commit_message=f"Step {step}").oid
+    tag = partial(api.create_tag, repository, tag=f"step-{step}", revision=commit)
+    try:
+        tag()
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        api.delete_tag(repository, tag=f"step-{step}")  # of this step before, or of another run
+        tag()
+
+
+def is_transient(error: Exception) -> bool:
+    """True if the same may work in a while."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return status in (408, 412, 429) or status >= 500
+    # The client wraps what goes wrong with large files in a RuntimeError.
+    return isinstance(error, (httpx2.TransportError, RuntimeError))
+
+
+def upload_command(repository: str, output_dir: Path) -> str:
+    """What pushes a model in a shell."""
+    excluded = [word for pattern in NOT_PUBLISHED for word in ("--exclude", pattern)]
+    return shlex.join(["hf", "upload", repository, str(output_dir), *excluded])

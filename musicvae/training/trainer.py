@@ -1,0 +1,284 @@
+"""The training run: prepare, train, evaluate, save, export."""
+
+import math
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    set_seed,
+)
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+
+from ..data.windows import augment, fingerprint, load_data, num_windows
+from ..evaluation.metrics import evaluate
+from .arguments import Arguments, TrainingArguments
+from .checkpoints import (
+    Progress,
+    Run,
+    check_space,
+    checkpoints,
+    describe_run,
+    find_checkpoint,
+    load_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+)
+from .interruption import Interruption
+from .logging import (
+    PROJECT,
+    Speedometer,
+    check_trackers,
+    describe,
+    estimate,
+    log_evaluation,
+    log_pictures,
+    log_step,
+)
+from .model_folder import ModelFolder
+from .publishing import Publisher, open_repository
+
+LOG_EVERY_STEPS = 10
+# That an interrupted run waits for a push under way; who interrupts may kill it some 30 later.
+GRACE_SECONDS = 15.0
+
+
+def train_model(arguments: Arguments) -> None:
+    """Trains by `arguments` and leaves a model folder."""
+    training = arguments.training
+    check_trackers(training.report_to)
+    accelerator = Accelerator(
+        mixed_precision=training.mixed_precision,
+        log_with=training.report_to,
+        project_config=ProjectConfiguration(
+            training.output_dir, logging_dir=os.path.join(training.output_dir, "logs")
+        ),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=training.gradient_accumulation_steps,
+            sync_with_dataloader=False,
+        ),
+    )
+    training.mixed_precision = accelerator.mixed_precision  # the launcher's, if none was given
+    use_all_cores(accelerator)
+    prepare_output_dir(accelerator, training)
+    publishing = arguments.hub.push_to_hub and accelerator.is_main_process
+    if publishing:
+        arguments.hub.hub_model_id = open_repository(arguments.hub, Path(training.output_dir))
+    train_loader, eval_loader, processor = load_data(accelerator, arguments)
+    run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader))
+    checkpoint = find_checkpoint(training, run)
+
+    set_seed(training.seed)
+    config = MusicVAEConfig(**asdict(arguments.architecture))
+    model = new_model(config, training.pretrained_model)
+    check_space(Path(training.output_dir), model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    set_seed(training.seed, device_specific=True)  # ranks draw different latents
+    model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
+    accelerator.init_trackers(PROJECT)
+
+    progress = load_checkpoint(accelerator, checkpoint)
+    train_loader = skip_first_batches(
+        train_loader, progress.step * training.gradient_accumulation_steps
+    )
+    if training.max_steps is None:
+        total = training.num_epochs * num_windows(train_loader)
+        training.max_steps = -(-total // training.batch_size)
+    if progress.step > training.max_steps:
+        raise ValueError(
+            f"max_steps: found {training.max_steps}, expected at least the {progress.step} that "
+            "the checkpoint has"
+        )
+    describe(accelerator, arguments, accelerator.unwrap_model(model), train_loader, progress)
+    model_folder = ModelFolder(arguments, config, processor, train_loader, eval_loader.dataset)
+    publisher = Publisher(arguments.hub, training, model_folder.write) if publishing else None
+    train(
+        accelerator,
+        arguments,
+        model,
+        optimizer,
+        train_loader,
+        eval_loader,
+        progress,
+        run,
+        publisher,
+    )
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        model_folder.export(progress)
+    if publisher:
+        publisher.finish(progress)
+
+
+def use_all_cores(accelerator: Accelerator) -> None:
+    """On CPUs, shares the cores among the processes; the launcher would give each one thread."""
+    if accelerator.device.type == "cpu":
+        local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(max(1, num_cores() // local_processes))
+
+
+def num_cores() -> int:
+    """The cores that this process may run on, which taskset or a scheduler may have limited."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def new_model(config: MusicVAEConfig, pretrained_model: str | None) -> MusicVAEModel:
+    """A model with random weights, or with those of a trained one that it goes on from."""
+    if pretrained_model is None:
+        return MusicVAEModel(config)
+    return MusicVAEModel.from_pretrained(pretrained_model, config=config, dtype=torch.float32)
+
+
+def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) -> None:
+    """Fails before any work if the folder cannot be written or holds another run."""
+    output_dir = Path(training.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=output_dir):
+        pass
+    if training.resume_from_checkpoint is None and checkpoints(output_dir):
+        raise FileExistsError(
+            f"{output_dir} holds checkpoints of an earlier run: go on with "
+            "--resume_from_checkpoint latest, or choose another --output_dir"
+        )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        remove_unfinished(output_dir)
+
+
+def train(
+    accelerator: Accelerator,
+    arguments: Arguments,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train_loader: DataLoader,
+    eval_loader: DataLoader,
+    progress: Progress,
+    run: Run,
+    publisher: Publisher | None,
+) -> None:
+    """Trains from where `progress` stands to the last step."""
+    training = arguments.training
+    first_step, skipped_in_a_row = progress.step, 0
+    interruption = Interruption(accelerator)
+    bar = tqdm(
+        total=training.max_steps,
+        initial=first_step,
+        unit="step",
+        disable=not accelerator.is_main_process,
+    )
+    model.train()
+    started, seconds_before = time.perf_counter(), progress.seconds
+    speedometer = Speedometer(accelerator.num_processes)
+    for batch in speedometer.watch(train_loader):
+        if progress.step >= training.max_steps:
+            break
+        with accelerator.accumulate(model):
+            output = model(*augment(batch, arguments), step=progress.step)
+            accelerator.backward(output.loss)
+        if not accelerator.sync_gradients:
+            continue
+        if take_step(accelerator, training, model, optimizer, progress.step):
+            skipped_in_a_row = 0
+        else:
+            progress.skipped_steps += 1
+            skipped_in_a_row += 1
+        progress.step += 1
+        progress.seconds = seconds_before + time.perf_counter() - started
+        bar.update()
+
+        if progress.step - first_step == LOG_EVERY_STEPS:
+            estimate(accelerator, bar)
+        if progress.step % LOG_EVERY_STEPS == 0:
+            log_step(accelerator, bar, output, speedometer.read(), progress)
+
+        if skipped_in_a_row > training.max_skipped_steps:
+            raise diverged(training, progress, skipped_in_a_row)
+
+        last = progress.step == training.max_steps
+        interrupted = not last and interruption.happened()
+        evaluating = last or progress.step % training.eval_steps == 0
+        saving = last or interrupted or progress.step % training.save_steps == 0
+        if evaluating:
+            saving |= evaluate_and_log(accelerator, training, model, eval_loader, progress)
+        if saving:
+            save_checkpoint(accelerator, training, progress, run)
+            if publisher and not interrupted:
+                publisher.publish(progress)
+        if interrupted:
+            bar.close()
+            if publisher:
+                publisher.wait(time.monotonic() + GRACE_SECONDS)
+            interruption.exit(training)
+        if evaluating or saving:
+            speedometer.restart()
+    bar.close()
+    interruption.end()
+
+
+def take_step(
+    accelerator: Accelerator,
+    training: TrainingArguments,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+) -> bool:
+    """Updates the weights; False, and the weights stay, if the gradient is not finite.
+
+    Where the loss is not finite, neither is its gradient. It is averaged over all processes, so
+    they all do the same.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(training, step)
+    norm = accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+    finite = math.isfinite(norm)
+    if finite or accelerator.scaler is not None:  # a scaler skips by itself, and learns from it
+        optimizer.step()
+    optimizer.zero_grad()
+    return finite
+
+
+def diverged(training: TrainingArguments, progress: Progress, num_steps: int) -> FloatingPointError:
+    whole = checkpoints(Path(training.output_dir))
+    return FloatingPointError(
+        f"step {progress.step}: found {num_steps} steps in a row whose gradient is not finite, "
+        f"expected at most {training.max_skipped_steps}. The last good checkpoint is "
+        f"{whole[-1] if whole else 'none'}; a lower --learning_rate may help"
+    )
+
+
+def learning_rate(training: TrainingArguments, step: int) -> float:
+    """Exponential decay towards the minimum, as the original has it."""
+    decayed = (training.learning_rate - training.min_learning_rate) * (
+        training.learning_rate_decay**step
+    )
+    return decayed + training.min_learning_rate
+
+
+def evaluate_and_log(
+    accelerator: Accelerator,
+    training: TrainingArguments,
+    model: torch.nn.Module,
+    eval_loader: DataLoader,
+    progress: Progress,
+) -> bool:
+    """Evaluates and shows the result; True if it is the best so far."""
+    metrics = evaluate(accelerator, model, eval_loader, training.seed)
+    log_evaluation(accelerator, metrics, progress)
+    log_pictures(accelerator, accelerator.unwrap_model(model), eval_loader, training, progress.step)
+    improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
+    if improved:
+        progress.best_step, progress.best_metrics = progress.step, metrics
+    return improved

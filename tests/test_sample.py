@@ -1,0 +1,226 @@
+"""New grooves from a trained model: what the command writes, and what its arguments do to it."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+import torch
+from PIL import Image
+from tiny_models import seeded
+from training_runs import tiny_model
+
+from modeling_musicvae import MusicVAEModel
+from modeling_musicvae.drum_attributes import hihat_density, measure_attributes
+from modeling_musicvae.latent_space import attribute_vectors
+from musicvae import sample as sample_musicvae
+from musicvae.sample import draw_grooves
+from processing import MusicVAEProcessor
+
+pytestmark = pytest.mark.usefixtures("one_cpu_thread")
+
+READER = MusicVAEProcessor(adjust_mode="none")
+BARS, STEPS_PER_BAR = 4, 16  # of the models
+
+
+def lively_model(**settings) -> MusicVAEModel:
+    """A model that reads its latents at every step, and knows what they do to its drums."""
+    torch.manual_seed(0)
+    model = tiny_model(decoder="flat", **settings).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=1.0 if parameter.ndim > 1 else 0.2)
+    latents = torch.randn(300, model.config.latent_size)
+    drums = model.decode(latents)
+    attributes = measure_attributes(drums.piano_roll, drums.timing, STEPS_PER_BAR)
+    model.attribute_vectors.copy_(attribute_vectors([(latents, attributes)]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> MusicVAEModel:
+    return lively_model()
+
+
+def save(model: MusicVAEModel, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    MusicVAEProcessor(hop_bars=BARS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory) -> Path:
+    return save(model, tmp_path_factory.mktemp("models") / "lively")
+
+
+@pytest.fixture
+def sample(folder, tmp_path, monkeypatch):
+    """Runs the command on the model in `folder`, or another, and returns its output folder."""
+    numbers = itertools.count()
+
+    def run(words: str = "", model: Path = folder) -> Path:
+        output_dir = tmp_path / f"drums-{next(numbers)}"
+        argv = ["musicvae-sample", str(model), f"--output_dir={output_dir}", *words.split()]
+        monkeypatch.setattr("sys.argv", argv)
+        sample_musicvae.main()
+        return output_dir
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_every_groove_is_a_file_and_one_picture_has_them_all(sample, capfd):
+    drums = sample("--num_samples 3")
+    names = ["groove-1.mid", "groove-2.mid", "groove-3.mid", "grooves.png"]
+    assert sorted(contents(drums)) == names
+    assert capfd.readouterr() == ("".join(f"{drums / name}\n" for name in names), "")
+    with Image.open(drums / "grooves.png") as picture:
+        assert picture.size == (900, 3 * 230 + 34)
+
+
+def test_more_grooves_than_can_be_looked_at_are_not_all_pictured(sample):
+    drums = sample("--num_samples 9 --bars 1")
+    assert len(contents(drums)) == 10
+    with Image.open(drums / "grooves.png") as picture:
+        assert picture.size == (900, 8 * 230 + 34)
+
+
+def test_a_file_is_replaced_by_one_of_its_name_only(sample, tmp_path):
+    (tmp_path / "drums-0").mkdir()
+    for name in ("groove-1.mid", "groove-9.mid"):
+        (tmp_path / "drums-0" / name).write_text("mine")
+    found = contents(sample("--num_samples 1"))
+    assert set(found) == {"groove-1.mid", "groove-9.mid", "grooves.png"}
+    assert found["groove-1.mid"].startswith(b"MThd")
+    assert found["groove-9.mid"] == b"mine"
+
+
+def test_a_seed_decides_every_byte(sample):
+    first, again, other = (contents(sample(f"--num_samples 2 --seed {seed}")) for seed in (0, 0, 1))
+    assert first == again
+    assert not set(first.values()) & set(other.values())
+    assert len(set(first.values())) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("bars", "bpm"), [(1, 100), (3, 100), (4, 77.5), (5, 100), (24, 100)], ids=str
+)
+def test_a_groove_has_the_bars_and_the_tempo_that_are_asked_for(bars, bpm, sample):
+    drums = sample(f"--num_samples 2 --bars {bars} --bpm {bpm}")
+    for path in drums.glob("*.mid"):
+        performance = READER.read(path)
+        assert performance.piano_roll.shape == (9, bars * STEPS_PER_BAR)
+        assert performance.bpm == pytest.approx(bpm, rel=1e-5)
+        (drum_track,) = pretty_midi.PrettyMIDI(str(path)).instruments
+        assert drum_track.is_drum
+
+
+def test_at_temperature_0_latents_decide_everything(model, sample):
+    """The latents are the first that are drawn with the seed."""
+    drums = sample("--num_samples 2 --temperature 0 --seed 5")
+    latents = torch.randn(2, model.config.latent_size, generator=seeded(5))
+    expected = model.decode(latents, temperature=0).piano_roll.numpy()
+    for number, roll in enumerate(expected, 1):
+        assert np.array_equal(READER.read(drums / f"groove-{number}.mid").piano_roll, roll)
+
+
+@pytest.mark.parametrize("bars", [1, 5, 8, 12, 40])
+def test_however_long_a_groove_is_it_begins_alike(bars, model):
+    rolls, timings = draw_grooves(model, 3, bars, 1.0, {}, seed=0)
+    usual_rolls, usual_timings = draw_grooves(model, 3, BARS, 1.0, {}, seed=0)
+    # But for the last step, whose hits the next window may silence.
+    steps = min(bars, BARS) * STEPS_PER_BAR - 1
+    assert np.array_equal(rolls[..., :steps], usual_rolls[..., :steps])
+    assert np.array_equal(timings[..., :steps], usual_timings[..., :steps])
+
+
+def test_a_long_groove_changes_slowly(model):
+    """Windows are more like the next ones than to those of another groove."""
+    rolls, _ = draw_grooves(model, 20, 5 * BARS, 0.0, {}, seed=0)
+    windows = np.stack(np.split(rolls > 0, 5, axis=-1))
+    to_next = (windows[1:] != windows[:-1]).mean()
+    to_others = (windows[1:] != np.roll(windows[:-1], 1, axis=1)).mean()
+    assert to_next < 0.85 * to_others
+
+
+def test_an_attribute_grows_and_shrinks(model):
+    def mean_hihat_density(strength: float) -> float:
+        drums = draw_grooves(model, 100, BARS, 1.0, {"hihat_density": strength}, seed=0)
+        return hihat_density(*map(torch.tensor, drums), STEPS_PER_BAR).mean().item()
+
+    less, usual, more = (mean_hihat_density(strength) for strength in (-2, 0, 2))
+    assert less + 1 < usual < more - 1
+
+
+def test_several_attributes_are_all_added(model, sample):
+    drums = sample("--num_samples 1 --temperature 0 --attributes density=1.5 swing=-1")
+    latents = torch.randn(1, model.config.latent_size, generator=seeded(0))
+    latents = model.add_attribute(latents, "density", 1.5)
+    latents = model.add_attribute(latents, "swing", -1)
+    (expected,) = model.decode(latents, temperature=0).piano_roll.numpy()
+    assert np.array_equal(READER.read(drums / "groove-1.mid").piano_roll, expected)
+
+
+BAD_WORDS = {
+    "--num_samples 0": "num_samples: found 0, expected 1 to 10000",
+    "--bars 0": "bars: found 0, expected 1 to 4096",
+    "--seed -1": "seed: found -1, expected 0 to 4294967295",
+    "--bpm 501": "bpm: found 501.0, expected 20 to 500",
+    "--bpm nan": "bpm: found nan, expected 20 to 500",
+    "--temperature -1": "temperature: found -1.0, expected 0 or more",
+    "--attributes funk=1": "--attributes: found funk=1, expected a number for one of density",
+    "--attributes density": "--attributes: found density, expected a number for one of density",
+    "--attributes swing=inf": "--attributes: found swing=inf, expected a number for one of density",
+}
+
+
+def error_of(run, *arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    code = stopped.value.code
+    return code if isinstance(code, str) else capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "error"), BAD_WORDS.items(), ids=BAD_WORDS)
+def test_a_bad_argument_is_refused_and_nothing_written(words, error, sample, tmp_path, capsys):
+    assert error in error_of(sample, words, capsys=capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_output_folder(sample, tmp_path, capsys):
+    (tmp_path / "drums-0").write_text("mine")
+    error = error_of(sample, capsys=capsys)
+    assert f"output_dir: found the file {tmp_path}/drums-0, expected a folder" in error
+    assert (tmp_path / "drums-0").read_text() == "mine"
+
+
+def test_a_model_that_does_not_exist_is_refused(sample, tmp_path, capsys):
+    error = error_of(sample, "", tmp_path / "nowhere", capsys=capsys)
+    assert f"MODEL: found {tmp_path}/nowhere, expected a model folder or the name of" in error
+
+
+def test_a_model_without_attribute_vectors_adds_none(sample, tmp_path, capsys):
+    folder = save(tiny_model(), tmp_path / "model")
+    error = error_of(sample, "--attributes swing=1", folder, capsys=capsys)
+    assert "attribute: found no vector for 'swing', expected one learned by" in error
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hits_as_controls": True}, {"input_transform": "tap", "input_as_controls": True}],
+    ids=["hits", "taps"],
+)
+def test_a_model_that_is_told_what_to_play_is_refused(settings, sample, tmp_path, capsys):
+    folder = save(tiny_model(**settings), tmp_path / "model")
+    error = error_of(sample, "", folder, capsys=capsys)
+    assert "which is told what to play" in error
+    assert "recipes/groove_4bar.yaml" in error
+
+
+@pytest.mark.parametrize("input_transform", ["humanize", "tap", "remove_drums"])
+def test_a_model_that_reads_other_drums_than_it_plays_plays_too(input_transform, sample, tmp_path):
+    folder = save(lively_model(input_transform=input_transform), tmp_path / "model")
+    assert len(contents(sample("--num_samples 1", folder))) == 2

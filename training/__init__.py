@@ -1,1 +1,0 @@
-"""The parts of training: arguments, data, evaluation, checkpoints, the folder it leaves."""
