@@ -1,10 +1,13 @@
 """MusicVAEConfig: the architecture of a MusicVAE and the objective that it is trained on."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+# What configs meant that were saved before they had these fields.
+LEGACY_DEFAULTS = {"lookback_bars": 0}
 
 
 @strict
@@ -40,7 +43,9 @@ class MusicVAEConfig(PreTrainedConfig):
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
         decoder: "hierarchical", where a conductor makes one embedding a bar and nothing else but
-            the last pattern crosses a bar line, or "flat", one LSTM over all steps.
+            the last frame and the look-back crosses a bar line, or "flat", one LSTM over all steps.
+        lookback_bars: bars of which the decoder's input at a step has the frame of the same step,
+            one bar earlier, two bars earlier and so on; 0: none, as in Magenta's models.
         conductor_hidden_size: width of the conductor's LSTM and of its embeddings.
         conductor_num_layers: its layers.
         decoder_hidden_size: width of the decoder's LSTM.
@@ -83,6 +88,7 @@ class MusicVAEConfig(PreTrainedConfig):
     encoder_hidden_size: int = 512
     encoder_num_layers: int = 1
     decoder: Literal["hierarchical", "flat"] = "hierarchical"
+    lookback_bars: int = 3
     conductor_hidden_size: int = 256
     conductor_num_layers: int = 2
     decoder_hidden_size: int = 256
@@ -95,6 +101,11 @@ class MusicVAEConfig(PreTrainedConfig):
     sampling_rate: int | float = 0.0
     sampling_method: Literal["parallel", "exact"] = "parallel"
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """Reads a saved config, whose missing fields mean what they meant when it was saved."""
+        return super().from_dict(LEGACY_DEFAULTS | config_dict, **kwargs)
+
     def validate_sizes(self):
         sizes = ["bars", "steps_per_bar", "num_drums", "latent_size", "nade_hidden_size"]
         sizes += [f"{part}_hidden_size" for part in ("encoder", "conductor", "decoder")]
@@ -102,6 +113,8 @@ class MusicVAEConfig(PreTrainedConfig):
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
+        if self.lookback_bars < 0:
+            raise ValueError(f"lookback_bars: found {self.lookback_bars}, expected 0 or more")
 
     def validate_output(self):
         if self.output == "categorical" and self.num_drums > 12:

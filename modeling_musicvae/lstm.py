@@ -186,16 +186,26 @@ class LSTMStepper:
 
 
 class DecoderLSTM(UnrolledLSTM):
-    """An LSTM that reads something at each step beside a context that never changes.
+    """An LSTM over inputs that differ at each step and a context that never changes.
 
     It is an LSTM over [inputs, context], and on a GPU it runs as one. On a CPU the same numbers
     come sooner from input gates: the context's product is taken once for all steps, and whoever
     knows what the inputs are may know a shorter way to theirs.
     """
 
-    def __init__(self, read_size: int, context_size: int, hidden_size: int, num_layers: int):
+    def __init__(
+        self,
+        read_size: int,
+        context_size: int,
+        hidden_size: int,
+        num_layers: int,
+        binary_size: int | None = None,
+    ):
+        """binary_size: how many of the inputs, the first ones, are one-hot or hits; if not given,
+        all. It decides how their weights start."""
         super().__init__(read_size + context_size, hidden_size, num_layers)
         self.read_size = read_size
+        self.binary_size = read_size if binary_size is None else binary_size
 
     def forward(
         self,

@@ -49,6 +49,7 @@ def _infer_sizes(variables: Mapping[str, np.ndarray]) -> dict[str, Any]:
     hierarchical = any(name.startswith(CONDUCTOR) for name in variables)
     decoder = _decoder_scope(hierarchical)
     sizes = _infer_output(variables, decoder) | {
+        "lookback_bars": 0,
         "decoder": "hierarchical" if hierarchical else "flat",
         "latent_size": _units(variables, "encoder/mu"),
         "encoder_hidden_size": _units(variables, _encoder_cell(0, "fw"), gates=4),

@@ -150,8 +150,12 @@ class MusicVAEDecoder(nn.Module):
 
     The segments are the bars, each with its embedding, in a hierarchical model; in a flat one
     there is one segment, the whole sequence, and its context is z. The state starts anew with each
-    segment: the last frame is all that crosses from one to the next. What a frame is, and how
-    likely, is the business of the output head.
+    segment: the last frame and the look-back are all that crosses from one to the next. What a
+    frame is, and how likely, is the business of the output head.
+
+    The input of a step is the previous frame, what the decoder is told of the step, and the
+    look-back: the features of the frames at the same step of the `lookback_bars` bars before it,
+    zeros before the start.
     """
 
     def __init__(self, config: MusicVAEConfig):
@@ -162,10 +166,12 @@ class MusicVAEDecoder(nn.Module):
         self.segment_steps = config.num_steps // config.num_segments
         self.head = OUTPUT_HEADS[config.output](config)
         self.told_hits = config.hits_as_controls
-        read_size = self.head.input_size + config.hits_as_controls * config.num_drums
-        read_size += config.input_as_controls * self.head.encoder_input_size
+        self.lookback_bars, self.steps_per_bar = config.lookback_bars, config.steps_per_bar
+        binary_size = self.head.input_size + config.hits_as_controls * config.num_drums
+        binary_size += config.input_as_controls * self.head.encoder_input_size
+        read_size = binary_size + config.lookback_bars * self.head.num_features
         self.initial_state = InitialState(context_size, size, num_layers)
-        self.lstm = DecoderLSTM(read_size, context_size, size, num_layers)
+        self.lstm = DecoderLSTM(read_size, context_size, size, num_layers, binary_size)
         self.output = nn.Linear(size, self.head.logits_size)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -184,17 +190,17 @@ class MusicVAEDecoder(nn.Module):
         """
         contexts = contexts.flatten(0, 1)
         first = self.head.first(len(frames), frames.device)
-        previous = torch.cat([first[:, None], frames[:, :-1]], 1)
-        previous = self._in_segments(previous)
-        controls = None if controls is None else self._in_segments(controls)
+        features = self._past_features(len(frames), None, frames.device)
+        features = torch.cat([features, self.head.features(frames)], 1)
+        steps = torch.arange(frames.shape[1], device=frames.device)
+        previous = self._in_segments(torch.cat([first[:, None], frames[:, :-1]], 1))
+        numbers = self._in_segments(self._numbers(features, steps, controls))
         state = self.initial_state(contexts)
         if contexts.is_cuda:
-            inputs = self.head.inputs(previous)
-            if controls is not None:
-                inputs = torch.cat([inputs, controls], -1)
+            inputs = torch.cat([self.head.inputs(previous), numbers], -1)
             outputs = self.lstm(inputs, contexts, state)
         else:
-            gates = self._input_gates(self.lstm.read_kernel(), previous, controls)
+            gates = self._input_gates(self.lstm.read_kernel(), previous, numbers)
             outputs = self.lstm.unroll(gates + self.lstm.context_gates(contexts), state)
         logits = self.output(self.dropout(outputs.transpose(0, 1)))
         return logits.reshape(*frames.shape[:2], -1)
@@ -207,6 +213,7 @@ class MusicVAEDecoder(nn.Module):
         uniform: torch.Tensor,
         controls: torch.Tensor | None = None,
         known: KnownDrums | None = None,
+        history: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Draws frames step by step.
 
@@ -216,6 +223,7 @@ class MusicVAEDecoder(nn.Module):
             uniform: float32 (steps, batch, num_draws), in [0, 1): what decides each draw.
             controls: see `forward`.
             known: what is given instead of drawn, with frames (batch, steps, frame_size).
+            history: (batch, any, frame_size), the frames before the first step, for the look-back.
 
         Returns:
             (batch, steps, frame_size).
@@ -225,7 +233,7 @@ class MusicVAEDecoder(nn.Module):
             given = None if known is None else known.at(step)
             return self.head.sample(logits, temperature, uniform[step], given)
 
-        return self._run(contexts, draw, controls)
+        return self._run(contexts, draw, controls, history)
 
     @torch.no_grad()
     def mix(
@@ -276,34 +284,71 @@ class MusicVAEDecoder(nn.Module):
         contexts: torch.Tensor,
         draw: Callable[[int, torch.Tensor], torch.Tensor],
         controls: torch.Tensor | None,
+        history: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Runs step by step and reads back what `draw` makes of the logits of each step."""
         kernel, stepper = self.lstm.read_kernel(), LSTMStepper(self.lstm, len(contexts))
         previous, frames = self.head.first(len(contexts), contexts.device), []
+        num_steps = contexts.shape[1] * self.segment_steps
+        features = self._past_features(len(contexts), history, contexts.device)
+        num_past = features.shape[1]
+        features = F.pad(features, (0, 0, 0, num_steps))
+        steps = torch.arange(num_steps, device=contexts.device)[:, None]
         with torch.autocast(contexts.device.type, enabled=False):  # the stepper has one dtype
             for context in contexts.to(kernel.dtype).unbind(1):
                 stepper.start(self.initial_state(context))
                 context_gates = self.lstm.context_gates(context)
                 for _ in range(self.segment_steps):
                     step = len(frames)
-                    control = None if controls is None else controls[:, step]
-                    gates = self._input_gates(kernel, previous, control)
+                    numbers = self._numbers(features, steps[step], controls).squeeze(1)
+                    gates = self._input_gates(kernel, previous, numbers)
                     logits = self.output(stepper.step(gates + context_gates))
                     previous = draw(step, logits.float())
+                    if self.lookback_bars:
+                        features[:, num_past + step] = self.head.features(previous)
                     frames.append(previous)
         return torch.stack(frames, 1)
 
+    def _past_features(
+        self, batch_size: int, history: torch.Tensor | None, device: torch.device
+    ) -> torch.Tensor:
+        """The features of the steps before the first that the look-back reaches, zeros where there
+        is no history: float32 (batch, lookback_bars * steps_per_bar, num_features)."""
+        num_steps = self.lookback_bars * self.steps_per_bar
+        features = torch.zeros(batch_size, num_steps, self.head.num_features, device=device)
+        if history is not None and num_steps:
+            history = history[:, -num_steps:]
+            features[:, num_steps - history.shape[1] :] = self.head.features(history)
+        return features
+
+    def _numbers(
+        self, features: torch.Tensor, steps: torch.Tensor, controls: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The decoder's input of some steps, but for the previous frame.
+
+        Args:
+            features: (batch, steps, num_features), those of the past first.
+            steps: int64 (number,), from the first step after the past.
+            controls: see `forward`.
+
+        Returns:
+            (batch, number, size): what the decoder is told, then the look-back, oldest first.
+        """
+        bars = torch.arange(self.lookback_bars, device=steps.device)
+        lookback = features[:, steps[:, None] + self.steps_per_bar * bars].flatten(-2)
+        return lookback if controls is None else torch.cat([controls[:, steps], lookback], -1)
+
     def _input_gates(
-        self, kernel: torch.Tensor, previous: torch.Tensor, controls: torch.Tensor | None
+        self, kernel: torch.Tensor, previous: torch.Tensor, numbers: torch.Tensor
     ) -> torch.Tensor:
         gates = self.head.input_gates(previous, kernel)
-        if controls is not None:
-            gates = gates + controls.to(kernel.dtype) @ kernel[self.head.input_size : -1]
+        if numbers.shape[-1]:
+            gates = gates + numbers.to(kernel.dtype) @ kernel[self.head.input_size : -1]
         return gates
 
     def _in_segments(self, steps: torch.Tensor) -> torch.Tensor:
         """(batch, steps, size) -> (segment_steps, batch * segments, size)."""
-        return steps.reshape(-1, self.segment_steps, steps.shape[-1]).transpose(0, 1)
+        return steps.unflatten(1, (-1, self.segment_steps)).flatten(0, 1).transpose(0, 1)
 
 
 class PretrainedModelError(ValueError):
@@ -437,7 +482,7 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
                 forget_gate = torch.arange(4 * size, device=bias_ih.device) // size == 1
                 init.copy_(bias_ih, forget_gate.to(bias_ih.dtype))
                 if index < num_directions:
-                    num_binary = getattr(module, "read_size", module.input_size)
+                    num_binary = getattr(module, "binary_size", module.input_size)
                     binary = torch.randn_like(weight_ih[:, :num_binary])
                     init.copy_(weight_ih, torch.cat([binary, weight_ih[:, num_binary:]], 1))
 
@@ -586,6 +631,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
         controls: torch.Tensor | None = None,
+        history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums drawn from the decoder, step by step.
 
@@ -598,6 +644,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
                 `hits_as_controls` needs one.
             controls: those of `controls`, which a model that was trained with `input_as_controls`
                 needs.
+            history: the drums before these, any number of steps that ends with a bar, such as the
+                output of an earlier call; the look-back sees them. Without it it sees silence.
 
         Raises:
             ValueError: an argument has the wrong shape or dtype, `temperature` is negative, or a
@@ -615,7 +663,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
                 "input_as_controls, is to be told"
             )
         told = self._told(score, controls)
-        return self._decode(latents, temperature, generator, known, told)
+        return self._decode(latents, temperature, generator, known, told, history)
 
     @torch.no_grad()
     def _decode(
@@ -625,6 +673,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         generator: torch.Generator | None,
         known: KnownDrums | None,
         told: torch.Tensor | None,
+        history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(
@@ -637,12 +686,19 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             )
         if told is not None and len(told) != len(latents):
             raise ValueError(f"controls: found a batch of {len(told)}, expected {len(latents)}")
+        if history is not None:
+            past = self._checked(history.piano_roll, history.timing, "history", any_steps=True)
+            history = self.head.to_frames(*past)
+            if len(history) != len(latents):
+                raise ValueError(
+                    f"history: found a batch of {len(history)}, expected {len(latents)}"
+                )
         if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature: found {temperature}, expected 0 or more")
         shape = (self.config.num_steps, len(latents), self.head.num_draws)
         uniform = _draw(torch.rand, shape, generator, self.device)
         contexts = self._contexts(latents)
-        frames = self.decoder.sample(contexts, temperature, uniform, told, known)
+        frames = self.decoder.sample(contexts, temperature, uniform, told, known, history)
         piano_roll, timing = self.head.to_drums(frames)
         return MusicVAEDecoderOutput(piano_roll=piano_roll, timing=timing)
 
@@ -668,6 +724,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
         controls: torch.Tensor | None = None,
+        history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         """New drums: latents drawn from the prior, or from what `fit_latent_distribution` has
         learned instead, and decoded; see `decode`."""
@@ -675,7 +732,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(f"num_samples: found {num_samples}, expected at least 1")
         shape = (num_samples, self.config.latent_size)
         latents = self.latents_of(_draw(torch.randn, shape, generator, self.device))
-        return self.decode(latents, temperature, generator, score, controls)
+        return self.decode(latents, temperature, generator, score, controls, history)
 
     def latents_of(self, noise: torch.Tensor) -> torch.Tensor:
         """Latents that are distributed as the model's are, of noise that is standard normal.
@@ -902,13 +959,16 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         timing: torch.Tensor | None,
         name: str = "piano_roll",
         batch: tuple[str, ...] = ("batch",),
+        any_steps: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Roll and timing, which is on the grid if there is none."""
-        shape = (*batch, self.config.num_drums, self.config.num_steps)
+        num_steps = "steps" if any_steps else self.config.num_steps
+        shape = (*batch, self.config.num_drums, num_steps)
+        found = (*piano_roll.shape[:-1], num_steps) if any_steps else piano_roll.shape
         if (
             piano_roll.dtype != torch.uint8
             or piano_roll.ndim != len(shape)
-            or piano_roll.shape[-2:] != shape[-2:]
+            or found[-2:] != shape[-2:]
         ):
             raise ValueError(
                 f"{name}: found {piano_roll.dtype} {tuple(piano_roll.shape)}, expected "

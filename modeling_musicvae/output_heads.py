@@ -47,6 +47,7 @@ class OutputHead(nn.Module, ABC):
         terms: what the log-likelihood is the sum of.
         logits_size: width of the logits of a step.
         input_size: width of what the decoder reads back of a step.
+        num_features: numbers that describe a step, see `features`.
         encoder_input_size: width of what the encoder reads of a step.
         num_draws: random numbers that it takes to draw a step.
     """
@@ -54,6 +55,7 @@ class OutputHead(nn.Module, ABC):
     terms: tuple[str, ...] = ("hits", "velocity", "timing")
     logits_size: int
     input_size: int
+    num_features: int
     encoder_input_size: int
     num_draws: int
 
@@ -76,6 +78,14 @@ class OutputHead(nn.Module, ABC):
     @abstractmethod
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
         """What the decoder reads back: (..., frame_size) -> float32 (..., input_size)."""
+
+    @abstractmethod
+    def features(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames as numbers of the order of one: hits, and velocity and timing where the output
+        has them, 0 for a silent drum and before the first step.
+
+        (..., frame_size) -> float32 (..., num_features)
+        """
 
     def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """`inputs(frames) @ kernel[:input_size]`, by the shortest way.
@@ -132,8 +142,10 @@ class CategoricalHead(OutputHead):
         expression_size = self.num_drums * sum(self.bins.values())
         self.num_hit_features = self.num_drums * config.hit_features
         self.logits_size = self.num_patterns + self.num_hit_features + expression_size
-        self.input_size = self.num_patterns + self.num_hit_features
-        self.input_size += self.num_drums * len(self.bins)
+        self.num_features = self.num_drums * (1 + len(self.bins))
+        # Beside the one-hot pattern, all features, or those of expression alone.
+        self.num_input_features = self.num_features - self.num_drums + self.num_hit_features
+        self.input_size = self.num_patterns + self.num_input_features
         self.encoder_input_size = 1 + self.num_drums * (
             1 + config.velocity_bins + ("timing" in self.bins)
         )
@@ -182,12 +194,23 @@ class CategoricalHead(OutputHead):
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
         patterns = frames[..., 0] % (self.num_patterns + 1)
         one_hot = F.one_hot(patterns, self.num_patterns + 1)[..., : self.num_patterns]
-        return torch.cat([one_hot, self._features(frames)], -1)
+        return torch.cat([one_hot, self._input_features(frames)], -1)
+
+    def features(self, frames: torch.Tensor) -> torch.Tensor:
+        patterns, classes = self._split(frames)
+        parts = [from_patterns(patterns, self.num_drums) & (patterns >= 0)[..., None]]
+        if "velocity" in classes:
+            bins = classes["velocity"] - 1
+            parts.append(bin_to_velocity(bins, self.bins["velocity"]) / 127 * (bins >= 0))
+        if "timing" in classes:
+            bins = classes["timing"] - 1
+            parts.append(2 * bin_to_timing(bins, self.bins["timing"]) * (bins >= 0))
+        return torch.cat(parts, -1).float()
 
     def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         # One-hot picks a row; -1, before the first step, picks the last one, which is zero.
         gates = F.embedding(frames[..., 0] % len(kernel), kernel)
-        features = self._features(frames).to(kernel.dtype)
+        features = self._input_features(frames).to(kernel.dtype)
         return gates + features @ kernel[self.num_patterns : self.input_size]
 
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -262,20 +285,8 @@ class CategoricalHead(OutputHead):
         sizes = [self.num_patterns, self.num_hit_features]
         return [*sizes, self.logits_size - sum(sizes)]
 
-    def _features(self, frames: torch.Tensor) -> torch.Tensor:
-        """Hits, velocity and timing as numbers of the order of one, beside the pattern's one-hot:
-        float32 (..., input_size - num_patterns)."""
-        patterns, classes = self._split(frames)
-        parts = [frames.new_zeros(*frames.shape[:-1], 0, dtype=torch.float32)]
-        if self.num_hit_features:
-            parts.append(from_patterns(patterns, self.num_drums) & (patterns >= 0)[..., None])
-        if "velocity" in classes:
-            bins = classes["velocity"] - 1
-            parts.append(bin_to_velocity(bins, self.bins["velocity"]) / 127 * (bins >= 0))
-        if "timing" in classes:
-            bins = classes["timing"] - 1
-            parts.append(2 * bin_to_timing(bins, self.bins["timing"]) * (bins >= 0))
-        return torch.cat(parts, -1)
+    def _input_features(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.features(frames)[..., self.num_features - self.num_input_features :]
 
     def _rule_out(self, pattern_logits: torch.Tensor, known: KnownDrums) -> torch.Tensor:
         """The logits, with none for the patterns that differ from what is known."""
@@ -299,6 +310,7 @@ class GrooveHead(OutputHead):
         super().__init__()
         self.num_drums = self.num_draws = config.num_drums
         self.logits_size = self.input_size = self.encoder_input_size = 3 * config.num_drums
+        self.num_features = self.input_size
         self.reads_velocity = config.reads_velocity
 
     def encoder_inputs(self, piano_roll: torch.Tensor, timing: torch.Tensor) -> torch.Tensor:
@@ -316,6 +328,9 @@ class GrooveHead(OutputHead):
         return piano_roll.to(torch.uint8), (-offsets / 2).clamp(-0.5, latest) * hits
 
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def features(self, frames: torch.Tensor) -> torch.Tensor:
         return frames
 
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -357,7 +372,8 @@ class NADEHead(OutputHead):
     def __init__(self, config: MusicVAEConfig):
         super().__init__()
         size = config.nade_hidden_size
-        self.num_drums = self.num_draws = self.input_size = config.num_drums
+        self.num_drums = self.num_draws = config.num_drums
+        self.input_size = self.num_features = config.num_drums
         self.encoder_input_size = config.num_drums + 1
         self.logits_size = size + config.num_drums
         self.w_enc = nn.Parameter(torch.empty(config.num_drums, size))
@@ -375,6 +391,9 @@ class NADEHead(OutputHead):
         return piano_roll, torch.zeros_like(piano_roll, dtype=torch.float32)
 
     def inputs(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def features(self, frames: torch.Tensor) -> torch.Tensor:
         return frames
 
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:

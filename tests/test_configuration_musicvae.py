@@ -28,6 +28,7 @@ DEFAULTS = {
     "encoder_hidden_size": 512,
     "encoder_num_layers": 1,
     "decoder": "hierarchical",
+    "lookback_bars": 3,
     "conductor_hidden_size": 256,
     "conductor_num_layers": 2,
     "decoder_hidden_size": 256,
@@ -59,6 +60,7 @@ CHANGED = {
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
     "decoder": "flat",
+    "lookback_bars": 1,
     "conductor_hidden_size": 8,
     "conductor_num_layers": 1,
     "decoder_hidden_size": 9,
@@ -97,13 +99,25 @@ def test_a_saved_config_loads_with_every_field(loader, tmp_path):
     assert fields(config) == CHANGED
 
 
-SIZES = [name for name, value in DEFAULTS.items() if type(value) is int and "bins" not in name]
+@pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
+def test_a_config_that_was_saved_before_look_back_means_none(loader, tmp_path):
+    MusicVAEConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in saved.items() if k != "lookback_bars"}))
+    assert fields(loader.from_pretrained(tmp_path)) == DEFAULTS | {"lookback_bars": 0}
+    assert loader.from_pretrained(tmp_path, lookback_bars=2).lookback_bars == 2
+
+
+SIZES = [name for name, value in DEFAULTS.items() if type(value) is int]
+SIZES = [name for name in SIZES if "bins" not in name and name != "lookback_bars"]
 WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "sampling_rate"]
 CHOICES = ["output", "input_transform", "decoder", "sampling_schedule", "sampling_method"]
 INVALID = [
     *((name, value) for name in SIZES for value in (0, -1, 2.0, "2", None, True)),
     *((name, value) for name in WEIGHTS for value in (-0.1, math.nan, math.inf, "1", None)),
     *((name, value) for name in CHOICES for value in ("other", None)),
+    *(("lookback_bars", value) for value in (-1, 2.0, "2", None, True)),
     *(("velocity_bins", value) for value in (-1, 128, 8.0, None, True)),
     *(("timing_bins", value) for value in (-1, 2, 8, 9.0, None, True)),
     *(("removed_drums", value) for value in (2, "2", [2.0], None)),
@@ -195,6 +209,7 @@ def test_fields_that_do_not_go_together_are_refused(fields, message):
         pytest.param({"input_transform": "tap", "num_drums": 4}, id="taps on the last drum"),
         pytest.param({"hits_as_controls": True, "velocity_bins": 0}, id="controls for timing"),
         pytest.param({"hits_as_controls": True, "timing_bins": 0}, id="controls for velocity"),
+        pytest.param({"bars": 1, "lookback_bars": 16}, id="look-back beyond the window"),
         pytest.param({"note_dropout": 1, "sampling_rate": 1}, id="certainty"),
     ],
 )

@@ -259,7 +259,7 @@ def changed_steps(model: MusicVAEModel, edited_steps: slice) -> set[int]:
 
 @all_outputs
 def test_of_a_bar_nothing_but_its_last_step_reaches_the_next_in_a_hierarchical_model(output):
-    model, last = random_model("hierarchical", **output), STEPS_PER_BAR - 1
+    model, last = random_model("hierarchical", lookback_bars=0, **output), STEPS_PER_BAR - 1
     assert changed_steps(model, slice(0, last)) == set(range(1, STEPS_PER_BAR))
     next_bar = set(range(STEPS_PER_BAR, 2 * STEPS_PER_BAR))
     assert changed_steps(model, slice(last, STEPS_PER_BAR)) == next_bar
@@ -301,14 +301,16 @@ BIG_SIZES = {
 }
 
 
-def test_weights_start_after_glorot_and_like_an_embedding_where_steps_are_read():
+def test_weights_start_after_glorot_and_like_an_embedding_for_the_previous_frame():
     torch.manual_seed(0)
     model = MusicVAEModel(MusicVAEConfig(**BIG_SIZES))
-    encoder, decoder, read_size = model.encoder.lstm, model.decoder.lstm, 2**6 + 3 * 6
+    encoder, decoder, features = model.encoder.lstm, model.decoder.lstm, 3 * 6
+    binary, dense = 2**6 + features, 3 * features + 24
     for weight in (encoder.weight_ih_l0, encoder.weight_ih_l0_reverse):
         assert weight.std().item() == pytest.approx(1.0, rel=0.1)
-    assert decoder.weight_ih_l0[:, :read_size].std().item() == pytest.approx(1.0, rel=0.1)
-    assert_uniform(decoder.weight_ih_l0[:, read_size:], math.sqrt(6 / (read_size + 24 + 5 * 48)))
+    assert decoder.weight_ih_l0[:, :binary].std().item() == pytest.approx(1.0, rel=0.1)
+    bound = math.sqrt(6 / (binary + dense + 5 * 48))
+    assert_uniform(decoder.weight_ih_l0[:, binary:], bound)
     for module in model.modules():
         if isinstance(module, torch.nn.LSTM):
             size = module.hidden_size

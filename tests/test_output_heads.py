@@ -394,6 +394,25 @@ def test_nothing_is_read_back_before_the_first_step(fields):
 
 
 @all_heads
+def test_features_are_hits_then_velocities_and_timings_of_the_order_of_one(fields):
+    head, (piano_roll, timing) = random_head(fields), random_drums()
+    features = head.features(head.to_frames(piano_roll, timing))
+    assert (features.dtype, features.shape) == (torch.float32, (4, 50, head.num_features))
+    hits, *expression = features.split(head.num_drums, -1)
+    assert torch.equal(hits, (piano_roll.transpose(1, 2) > 0).float())
+    assert len(expression) == len(head.terms) - 1
+    for each in expression:
+        assert 0.1 < each.abs().max() <= 1
+        assert not each[hits == 0].any()
+
+
+@all_heads
+def test_features_before_the_first_step_are_zeros(fields):
+    head = random_head(fields)
+    assert head.features(head.first(2, torch.device("cpu"))).count_nonzero() == 0
+
+
+@all_heads
 def test_what_is_read_back_tells_all_frames_apart(fields):
     head = random_head(fields)
     (frames,) = every_frame(head)

@@ -8,6 +8,7 @@ from tiny_models import (
     LATENTS,
     ROLLS,
     STEPS,
+    STEPS_PER_BAR,
     TIMING,
     TOLD_OR_NOT,
     all_outputs,
@@ -104,22 +105,26 @@ def run_plainly(
     contexts: torch.Tensor,
     read_back: Callable[[int, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """Logits (batch, steps, size) of a loop over the steps, each reading back the one before."""
+    """Logits (batch, steps, size) of a loop over the steps, each reading back the one before, and
+    the same step of the bars before."""
     decoder, controls = model.decoder, controls_of(model)
-    previous, logits = decoder.head.first(len(contexts), contexts.device), []
+    frames, logits = [decoder.head.first(len(contexts), contexts.device)], []
     for step in range(STEPS):
         context = contexts[:, step // decoder.segment_steps]
         if step % decoder.segment_steps == 0:
             states = list(zip(*decoder.initial_state(context), strict=True))
-        inputs = [decoder.head.inputs(previous), context]
+        inputs = [decoder.head.inputs(frames[-1])]
         if controls is not None:
-            inputs.insert(1, controls[:, step])
-        output = torch.cat(inputs, -1)
+            inputs.append(controls[:, step])
+        for bars in reversed(range(1, 1 + model.config.lookback_bars)):
+            earlier = max(0, 1 + step - bars * STEPS_PER_BAR)  # 0: before the start
+            inputs.append(decoder.head.features(frames[earlier]))
+        output = torch.cat([*inputs, context], -1)
         for layer, weights in enumerate(decoder.lstm.all_weights):
             states[layer] = torch.lstm_cell(output, states[layer], *weights)
             output = states[layer][0]
         logits.append(decoder.output(output))
-        previous = read_back(step, logits[-1])
+        frames.append(read_back(step, logits[-1]))
     return torch.stack(logits, 1)
 
 

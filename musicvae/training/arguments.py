@@ -94,6 +94,9 @@ class ArchitectureArguments:
     decoder: Literal["hierarchical", "flat"] = argument(
         MusicVAEConfig.decoder, "a conductor over bars, or one LSTM over all steps"
     )
+    lookback_bars: int = argument(
+        MusicVAEConfig.lookback_bars, "bars before a step whose same step is decoder input"
+    )
     conductor_hidden_size: int = argument(
         MusicVAEConfig.conductor_hidden_size, "width of the conductor"
     )
