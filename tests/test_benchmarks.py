@@ -29,20 +29,12 @@ def benchmark(monkeypatch):
         pytest.param(
             "benchmark_training", "--batch_size 2 --steps 1 --threads 1", 12, id="training"
         ),
-        pytest.param("benchmark_outputs", "--batch_size 2 --steps 1 --threads 1", 10, id="outputs"),
         pytest.param(
             "benchmark_data",
             "--repetitions 1 --train_steps 1",
             8,
             id="data",
             marks=pytest.mark.slow,  # six new processes, which all import torch
-        ),
-        pytest.param(
-            "benchmark_loading",
-            "--windows 300 --seconds 1 --train_steps 10 --num_workers 0",
-            12,
-            id="loading",
-            marks=pytest.mark.slow,  # seven new processes, as above
         ),
     ],
 )
