@@ -1,4 +1,4 @@
-"""MIDI in, piano rolls out, and back: the data side of MusicVAE.
+"""MIDI in, piano rolls out, and back, and their sound: the data side of MusicVAE.
 
 `GrooveMIDI` and `MidiFolder` are `datasets` builders; they are imported when first used, so that
 the processor alone does not need that library.
@@ -7,11 +7,18 @@ the processor alone does not need that library.
 from transformers import AutoProcessor
 
 from .processing_musicvae import MusicVAEProcessor
+from .sound import render, write_wav
 
 MusicVAEProcessor.register_for_auto_class()
 AutoProcessor.register("musicvae", MusicVAEProcessor, exist_ok=True)
 
-__all__ = ["GrooveMIDI", "MidiFolder", "MusicVAEProcessor"]
+__all__ = [
+    "GrooveMIDI",
+    "MidiFolder",
+    "MusicVAEProcessor",
+    "render",
+    "write_wav",
+]
 
 
 def __getattr__(name: str):

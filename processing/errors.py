@@ -35,3 +35,11 @@ class ProcessorConfigError(ValueError):
 
 class DatasetFolderError(ValueError):
     """A dataset folder or archive that is damaged, incomplete, malformed, or not to be had."""
+
+
+class SoundError(ValueError):
+    """Samples that cannot be written as sound, or a SoundFont that cannot be read."""
+
+
+class MissingLibraryError(ImportError):
+    """An optional library that is not installed; the message says how to install it."""
