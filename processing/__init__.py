@@ -8,6 +8,7 @@ from transformers import AutoProcessor
 
 from .processing_musicvae import MusicVAEProcessor
 from .sound import render, write_wav
+from .soundfont import render_soundfont
 
 MusicVAEProcessor.register_for_auto_class()
 AutoProcessor.register("musicvae", MusicVAEProcessor, exist_ok=True)
@@ -17,6 +18,7 @@ __all__ = [
     "MidiFolder",
     "MusicVAEProcessor",
     "render",
+    "render_soundfont",
     "write_wav",
 ]
 

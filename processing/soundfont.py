@@ -1,0 +1,74 @@
+"""Drums on a SoundFont, by the optional library tinysoundfont."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .drum_kit import PITCH_MAPS
+from .drum_synthesis import SAMPLE_RATE
+from .errors import MissingLibraryError, SoundError
+from .midi_file import DEFAULT_BPM, DRUM_CHANNEL
+from .sound import limited, sampled_hits
+
+DRUM_BANK = 128
+TAIL, FADE = 4 * SAMPLE_RATE, SAMPLE_RATE  # samples in which the last hits die away
+# A SoundFont's kits have General MIDI's pitches, whichever kit the drums were read from.
+PITCHES = [pitches[0] for pitches in PITCH_MAPS["general_midi"]]
+
+
+def render_soundfont(
+    soundfont: str | os.PathLike,
+    piano_roll: np.ndarray,
+    timing: np.ndarray | None = None,
+    bpm: float | np.ndarray = DEFAULT_BPM,
+    steps_per_bar: int = 16,
+) -> np.ndarray:
+    """Drums on the first drum kit of a SoundFont.
+
+    Args:
+        soundfont: a file in the format SF2 or SF3, with a drum kit in bank 128.
+        piano_roll, timing, bpm, steps_per_bar: see `render`.
+
+    Returns:
+        float32 (2, samples), see `render`. It lasts 4 s beyond the last bar.
+
+    Raises:
+        MissingLibraryError: tinysoundfont is not installed.
+        FileNotFoundError: there is no such file.
+        SoundError: it is not a SoundFont, or has no drum kit.
+        PianoRollError, TempoError: see `render`.
+    """
+    hits = sampled_hits(piano_roll, timing, bpm, steps_per_bar)
+    synthesizer = _synthesizer(soundfont)
+    mix = np.zeros((2, hits.end + TAIL), np.float32)
+    order = np.argsort(hits.onsets, kind="stable")
+    onsets = [*hits.onsets[order].tolist(), mix.shape[1]]
+    for hit, start, end in zip(order, onsets[:-1], onsets[1:], strict=True):
+        synthesizer.noteon(DRUM_CHANNEL, PITCHES[hits.drums[hit]], int(hits.velocities[hit]))
+        sound = np.frombuffer(synthesizer.generate(end - start), np.float32)
+        mix[:, start:end] = sound.reshape(-1, 2).T
+    mix[:, -FADE:] *= np.linspace(1, 0, FADE, dtype=np.float32)
+    return limited(mix)
+
+
+def _synthesizer(soundfont: str | os.PathLike) -> Any:
+    """A `tinysoundfont.Synth` that plays the drum kit."""
+    try:
+        import tinysoundfont
+    except ImportError as error:
+        # It asks for PyAudio, which has to be compiled, and needs it only to play aloud.
+        raise MissingLibraryError(
+            "tinysoundfont: found no such library, expected it for a SoundFont: "
+            "pip install --no-deps tinysoundfont"
+        ) from error
+    synthesizer = tinysoundfont.Synth(samplerate=SAMPLE_RATE)
+    try:
+        kit = synthesizer.sfload(Path(soundfont).read_bytes())
+    except RuntimeError as error:
+        raise SoundError(f"soundfont: found {soundfont}, expected an SF2 or SF3 file") from error
+    if synthesizer.sfpreset_name(kit, DRUM_BANK, 0) is None:
+        raise SoundError(f"soundfont: found no drum kit in bank {DRUM_BANK} of {soundfont}")
+    synthesizer.program_select(DRUM_CHANNEL, kit, DRUM_BANK, 0, True)
+    return synthesizer
