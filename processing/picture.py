@@ -27,7 +27,8 @@ TITLE_SIZE, LABEL_SIZE = 8, 6.3
 MAX_BAR_NUMBERS = 32
 TEXT, FAINT_TEXT = "#3a3a44", "#85858f"
 BACKGROUND, BAND = "#ffffff", "#f7f7f9"
-BAR_LINE, BEAT_LINE = "#b4b4be", "#e6e6ec"
+BAR_LINE, BEAT_LINE, STEP_LINE = "#a4a4ae", "#d8d8e0", "#ececf1"
+MIN_STEP_WIDTH = 8  # pixels between lines of steps, which show how early or late a hit is
 VELOCITY = Normalize(1, 127)
 VELOCITY_COLORS = LinearSegmentedColormap.from_list(
     "velocity", ["#f6cfa0", "#f0936a", "#d9506a", "#93307a", "#41215f"]
@@ -120,6 +121,8 @@ def draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=5)
     axes.barh(range(0, NUM_DRUMS, 2), steps, height=1, color=BAND, zorder=0)
+    if GRID_WIDTH / steps >= MIN_STEP_WIDTH:
+        axes.vlines(np.arange(steps), -0.5, NUM_DRUMS - 0.5, STEP_LINE, linewidth=0.4, zorder=1)
     beats = np.arange(0, steps, steps_per_bar / QUARTERS_PER_BAR)
     axes.vlines(beats, -0.5, NUM_DRUMS - 0.5, BEAT_LINE, linewidth=0.6, zorder=1)
     bars = np.arange(0, steps + 1, steps_per_bar)
