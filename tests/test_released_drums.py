@@ -1,16 +1,13 @@
 """Released models make the drums that they made when they were released, bit for bit."""
 
 import hashlib
-from pathlib import Path
 
 import pytest
 import torch
 
-import checkpoints
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
-
-FOLDER = Path(checkpoints.__file__).parent
+from musicvae.paths import RELEASED
 
 
 def score() -> torch.Tensor:
@@ -49,5 +46,5 @@ def digest(drums: MusicVAEDecoderOutput) -> str:
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_released_model_makes_the_same_drums_for_the_same_seed(name):
     make, expected = MAKERS[name]
-    model = MusicVAEModel.from_pretrained(FOLDER / name)
+    model = MusicVAEModel.from_pretrained(RELEASED / name)
     assert digest(make(model, torch.Generator().manual_seed(0))) == expected
