@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 # What configs meant that were saved before they had these fields.
-LEGACY_DEFAULTS = {"lookback_bars": 0}
+LEGACY_DEFAULTS = {"lookback_bars": 0, "encoder_conditioning_size": 0}
 
 
 @strict
@@ -39,6 +39,9 @@ class MusicVAEConfig(PreTrainedConfig):
             their velocity and timing alone.
         input_as_controls: whether the decoder is told at each step what the encoder reads of it,
             taps or the drums that are not removed, so that z need not carry it.
+        encoder_conditioning_size: width of a projection of the encoder's output at each step, on
+            which the decoder is conditioned at that step; 0: not at all. For models with an
+            input_transform alone, whose encoder does not read what the decoder is to find.
         latent_size: width of z.
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
@@ -84,6 +87,7 @@ class MusicVAEConfig(PreTrainedConfig):
     note_dropout: int | float = 0.0
     hits_as_controls: bool = False
     input_as_controls: bool = False
+    encoder_conditioning_size: int = 0
     latent_size: int = 256
     encoder_hidden_size: int = 512
     encoder_num_layers: int = 1
@@ -113,8 +117,9 @@ class MusicVAEConfig(PreTrainedConfig):
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
-        if self.lookback_bars < 0:
-            raise ValueError(f"lookback_bars: found {self.lookback_bars}, expected 0 or more")
+        for name in ("lookback_bars", "encoder_conditioning_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 or more")
 
     def validate_output(self):
         if self.output == "categorical" and self.num_drums > 12:
@@ -153,6 +158,12 @@ class MusicVAEConfig(PreTrainedConfig):
             raise ValueError(
                 "input_as_controls: found True, expected False: with input_transform 'none' the "
                 "decoder would be told all that it is to find"
+            )
+        if self.encoder_conditioning_size and self.input_transform == "none":
+            raise ValueError(
+                f"encoder_conditioning_size: found {self.encoder_conditioning_size}, expected 0: "
+                "with input_transform 'none' the encoder's outputs give away what the decoder is "
+                "to find"
             )
 
     def validate_dropout(self):
@@ -196,9 +207,9 @@ class MusicVAEConfig(PreTrainedConfig):
         return self.input_transform not in ("humanize", "tap_fixed_velocity")
 
     @property
-    def has_controls(self) -> bool:
-        """Whether the decoder is told anything of each step."""
-        return self.hits_as_controls or self.input_as_controls
+    def is_conditioned(self) -> bool:
+        """Whether the decoder is conditioned on anything at each step."""
+        return self.hits_as_controls or self.input_as_controls or self.encoder_conditioning_size > 0
 
     @property
     def num_segments(self) -> int:

@@ -28,10 +28,10 @@ from .output_heads import OUTPUT_HEADS, KnownDrums, OutputHead
 
 # The recipe that trains a model for each input transform.
 RECIPES = {
-    "none": "recipes/groove_4bar.yaml",
-    "humanize": "recipes/humanize.yaml",
-    "tap": "recipes/tap_to_drums.yaml",
-    "remove_drums": "recipes/add_hihat.yaml",
+    "none": "groove_4bar",
+    "humanize": "humanize",
+    "tap": "tap_to_drums",
+    "remove_drums": "add_hihat",
 }
 
 
@@ -93,7 +93,8 @@ class MusicVAEDecoderOutput(ModelOutput):
 
 
 class MusicVAEEncoder(nn.Module):
-    """A bidirectional LSTM over the steps; its last states give the posterior."""
+    """A bidirectional LSTM over the steps; its last states give the posterior, and its outputs, if
+    the config says so, what the decoder is conditioned on at each step."""
 
     def __init__(self, config: MusicVAEConfig, input_size: int):
         super().__init__()
@@ -105,13 +106,22 @@ class MusicVAEEncoder(nn.Module):
         )
         self.mean = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
         self.std = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
+        self.conditioning = None
+        if size := config.encoder_conditioning_size:
+            self.conditioning = nn.Linear(2 * config.encoder_hidden_size, size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size)."""
-        _, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
+    def forward(
+        self, inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size), and the
+        decoder's conditioning (batch, steps, encoder_conditioning_size), or None."""
+        outputs, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
         features = self.dropout(torch.cat([last_hidden[-2], last_hidden[-1]], -1))
-        return self.mean(features).float(), F.softplus(self.std(features).float())
+        conditioning = None
+        if self.conditioning is not None:
+            conditioning = self.conditioning(self.dropout(outputs.transpose(0, 1)))
+        return self.mean(features).float(), F.softplus(self.std(features).float()), conditioning
 
 
 class InitialState(nn.Module):
@@ -153,9 +163,9 @@ class MusicVAEDecoder(nn.Module):
     segment: the last frame and the look-back are all that crosses from one to the next. What a
     frame is, and how likely, is the business of the output head.
 
-    The input of a step is the previous frame, what the decoder is told of the step, and the
-    look-back: the features of the frames at the same step of the `lookback_bars` bars before it,
-    zeros before the start.
+    The input of a step is the previous frame, what the step is conditioned on, and the look-back:
+    the features of the frames at the same step of the `lookback_bars` bars before it, zeros before
+    the start.
     """
 
     def __init__(self, config: MusicVAEConfig):
@@ -165,25 +175,26 @@ class MusicVAEDecoder(nn.Module):
         size, num_layers = config.decoder_hidden_size, config.decoder_num_layers
         self.segment_steps = config.num_steps // config.num_segments
         self.head = OUTPUT_HEADS[config.output](config)
-        self.told_hits = config.hits_as_controls
+        self.hits_are_given = config.hits_as_controls
         self.lookback_bars, self.steps_per_bar = config.lookback_bars, config.steps_per_bar
         binary_size = self.head.input_size + config.hits_as_controls * config.num_drums
         binary_size += config.input_as_controls * self.head.encoder_input_size
-        read_size = binary_size + config.lookback_bars * self.head.num_features
+        read_size = binary_size + config.encoder_conditioning_size
+        read_size += config.lookback_bars * self.head.num_features
         self.initial_state = InitialState(context_size, size, num_layers)
         self.lstm = DecoderLSTM(read_size, context_size, size, num_layers, binary_size)
         self.output = nn.Linear(size, self.head.logits_size)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, contexts: torch.Tensor, frames: torch.Tensor, controls: torch.Tensor | None = None
+        self, contexts: torch.Tensor, frames: torch.Tensor, conditioning: torch.Tensor | None = None
     ) -> torch.Tensor:
         """All segments of the batch in parallel, what is read back being known.
 
         Args:
             contexts: (batch, segments, context_size).
             frames: (batch, steps, frame_size), what is read back: under teacher forcing, the truth.
-            controls: (batch, steps, size), what the decoder is told of each step, if it is.
+            conditioning: (batch, steps, size), of each step, if the model has any.
 
         Returns:
             logits (batch, steps, logits_size).
@@ -194,7 +205,7 @@ class MusicVAEDecoder(nn.Module):
         features = torch.cat([features, self.head.features(frames)], 1)
         steps = torch.arange(frames.shape[1], device=frames.device)
         previous = self._in_segments(torch.cat([first[:, None], frames[:, :-1]], 1))
-        numbers = self._in_segments(self._numbers(features, steps, controls))
+        numbers = self._in_segments(self._numbers(features, steps, conditioning))
         state = self.initial_state(contexts)
         if contexts.is_cuda:
             inputs = torch.cat([self.head.inputs(previous), numbers], -1)
@@ -211,7 +222,7 @@ class MusicVAEDecoder(nn.Module):
         contexts: torch.Tensor,
         temperature: float,
         uniform: torch.Tensor,
-        controls: torch.Tensor | None = None,
+        conditioning: torch.Tensor | None = None,
         known: KnownDrums | None = None,
         history: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -221,7 +232,7 @@ class MusicVAEDecoder(nn.Module):
             contexts: (batch, segments, context_size).
             temperature: see `OutputHead.sample`.
             uniform: float32 (steps, batch, num_draws), in [0, 1): what decides each draw.
-            controls: see `forward`.
+            conditioning: see `forward`.
             known: what is given instead of drawn, with frames (batch, steps, frame_size).
             history: (batch, any, frame_size), the frames before the first step, for the look-back.
 
@@ -233,7 +244,7 @@ class MusicVAEDecoder(nn.Module):
             given = None if known is None else known.at(step)
             return self.head.sample(logits, temperature, uniform[step], given)
 
-        return self._run(contexts, draw, controls, history)
+        return self._run(contexts, draw, conditioning, history)
 
     @torch.no_grad()
     def mix(
@@ -242,7 +253,7 @@ class MusicVAEDecoder(nn.Module):
         frames: torch.Tensor,
         probability: float,
         method: str,
-        controls: torch.Tensor | None = None,
+        conditioning: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Scheduled sampling: what is read back, the truth or with a probability a draw.
 
@@ -255,7 +266,7 @@ class MusicVAEDecoder(nn.Module):
             probability: of a draw, for each step of each sequence.
             method: "exact" draws step by step, each time from what was read back until then;
                 "parallel" draws all steps from a teacher-forced pass.
-            controls: see `forward`.
+            conditioning: see `forward`.
 
         Returns:
             (batch, steps, frame_size).
@@ -265,11 +276,11 @@ class MusicVAEDecoder(nn.Module):
         drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
 
         def draw(logits: torch.Tensor, uniform: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-            known = KnownDrums.hits(truth, controls.shape[-1]) if self.told_hits else None
+            known = KnownDrums.hits(truth, self.head.num_drums) if self.hits_are_given else None
             return self.head.sample(logits.float(), 1.0, uniform, known)
 
         if method == "parallel":
-            logits = self.forward(contexts, frames, controls)
+            logits = self.forward(contexts, frames, conditioning)
             draws = draw(*(each.flatten(0, 1) for each in (logits, uniform, frames)))
             return draws.view_as(frames).where(drawn, frames)
 
@@ -277,13 +288,13 @@ class MusicVAEDecoder(nn.Module):
             draws = draw(logits, uniform[:, step], frames[:, step])
             return draws.where(drawn[:, step], frames[:, step])
 
-        return self._run(contexts, read_back, controls)
+        return self._run(contexts, read_back, conditioning)
 
     def _run(
         self,
         contexts: torch.Tensor,
         draw: Callable[[int, torch.Tensor], torch.Tensor],
-        controls: torch.Tensor | None,
+        conditioning: torch.Tensor | None,
         history: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Runs step by step and reads back what `draw` makes of the logits of each step."""
@@ -300,7 +311,7 @@ class MusicVAEDecoder(nn.Module):
                 context_gates = self.lstm.context_gates(context)
                 for _ in range(self.segment_steps):
                     step = len(frames)
-                    numbers = self._numbers(features, steps[step], controls).squeeze(1)
+                    numbers = self._numbers(features, steps[step], conditioning).squeeze(1)
                     gates = self._input_gates(kernel, previous, numbers)
                     logits = self.output(stepper.step(gates + context_gates))
                     previous = draw(step, logits.float())
@@ -322,21 +333,23 @@ class MusicVAEDecoder(nn.Module):
         return features
 
     def _numbers(
-        self, features: torch.Tensor, steps: torch.Tensor, controls: torch.Tensor | None
+        self, features: torch.Tensor, steps: torch.Tensor, conditioning: torch.Tensor | None
     ) -> torch.Tensor:
         """The decoder's input of some steps, but for the previous frame.
 
         Args:
             features: (batch, steps, num_features), those of the past first.
             steps: int64 (number,), from the first step after the past.
-            controls: see `forward`.
+            conditioning: see `forward`.
 
         Returns:
-            (batch, number, size): what the decoder is told, then the look-back, oldest first.
+            (batch, number, size): the conditioning, then the look-back, oldest first.
         """
         bars = torch.arange(self.lookback_bars, device=steps.device)
         lookback = features[:, steps[:, None] + self.steps_per_bar * bars].flatten(-2)
-        return lookback if controls is None else torch.cat([controls[:, steps], lookback], -1)
+        return (
+            lookback if conditioning is None else torch.cat([conditioning[:, steps], lookback], -1)
+        )
 
     def _input_gates(
         self, kernel: torch.Tensor, previous: torch.Tensor, numbers: torch.Tensor
@@ -534,7 +547,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             ValueError: an argument has the wrong shape or dtype.
         """
         piano_roll, timing = self._checked(piano_roll, timing)
-        mean, std = self._posterior(piano_roll, timing)
+        mean, std, encoder_conditioning = self._posterior(piano_roll, timing)
+        conditioning = self._conditioning(piano_roll, timing, encoder_conditioning)
         if latents is None:
             latents = mean + std * torch.randn_like(std)
         elif latents.shape != mean.shape:
@@ -542,14 +556,13 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
                 f"latents: found shape {tuple(latents.shape)}, expected {tuple(mean.shape)}"
             )
         frames = self.head.to_frames(piano_roll, timing)
-        controls = self._told(piano_roll, self.controls(piano_roll, timing))
         contexts, read_back = self._contexts(latents), frames
         probability = self._sampling_probability(step) if self.training else 0.0
         if probability > 0:
             read_back = self.decoder.mix(
-                contexts, frames, probability, self.config.sampling_method, controls
+                contexts, frames, probability, self.config.sampling_method, conditioning
             )
-        logits = self.decoder(contexts, read_back, controls)
+        logits = self.decoder(contexts, read_back, conditioning)
         losses = dict(
             zip(self.head.terms, -self.head.log_likelihood(logits, frames).sum(1).T, strict=True)
         )
@@ -599,29 +612,33 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         Raises:
             ValueError: an argument has the wrong shape or dtype.
         """
-        mean, std = self._posterior(*self._checked(piano_roll, timing))
+        mean, std, _ = self._posterior(*self._checked(piano_roll, timing))
         return MusicVAEEncoderOutput(mean=mean, std=std)
 
-    def controls(
+    @torch.no_grad()
+    def conditioning(
         self, piano_roll: torch.Tensor, timing: torch.Tensor | None = None
-    ) -> torch.Tensor | None:
-        """What a model that was trained with `input_as_controls` is told of drums, see `decode`.
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The score and the conditioning, for `decode`, that a model takes from drums.
 
         Args:
             piano_roll: uint8 (batch, drums, steps).
             timing: float32 (batch, drums, steps).
 
         Returns:
-            What the encoder reads of each step, float32 (batch, steps, size); for other models
-            None.
+            The score, `piano_roll` for a model that was trained with `hits_as_controls`, and what
+            the decoder is conditioned on at each step, float (batch, steps, size). Each is None
+            for a model without it.
 
         Raises:
             ValueError: an argument has the wrong shape or dtype.
         """
-        if not self.config.input_as_controls:
-            return None
-        drums = self._checked(piano_roll, timing)
-        return self.head.encoder_inputs(*apply_input_transform(self.config, *drums))
+        piano_roll, timing = self._checked(piano_roll, timing)
+        encoder_conditioning = None
+        if self.config.encoder_conditioning_size:
+            *_, encoder_conditioning = self._posterior(piano_roll, timing)
+        score = piano_roll if self.config.hits_as_controls else None
+        return score, self._conditioning(piano_roll, timing, encoder_conditioning)
 
     @can_return_tuple
     def decode(
@@ -630,7 +647,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
-        controls: torch.Tensor | None = None,
+        conditioning: torch.Tensor | None = None,
         history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums drawn from the decoder, step by step.
@@ -642,28 +659,31 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             score: uint8 (batch, drums, steps), a piano roll whose hits come out exactly, so that
                 only their velocity and timing are drawn. A model that was trained with
                 `hits_as_controls` needs one.
-            controls: those of `controls`, which a model that was trained with `input_as_controls`
-                needs.
+            conditioning: of each step, (batch, steps, size), as the method `conditioning` returns
+                it next to the score. Models need it that are conditioned on drums; where these are
+                the score's hits alone, it is made from the score if it is not given.
             history: the drums before these, any number of steps that ends with a bar, such as the
                 output of an earlier call; the look-back sees them. Without it it sees silence.
 
         Raises:
-            ValueError: an argument has the wrong shape or dtype, `temperature` is negative, or a
-                `score` or `controls` are missing.
+            ValueError: an argument has the wrong shape or dtype, `temperature` is negative, or
+                `score` or `conditioning` is missing.
         """
+        if self.config.hits_as_controls:
+            if score is None:
+                raise ValueError(
+                    "score: found none, expected the hits that this model, trained with "
+                    "hits_as_controls, is conditioned on"
+                )
+            if conditioning is None:
+                _, conditioning = self.conditioning(score)
+        if conditioning is None and self.config.is_conditioned:
+            raise ValueError(
+                "conditioning: found none, expected what the model's method conditioning returns "
+                "for the drums that it is conditioned on"
+            )
         known = None if score is None else self._score(score)
-        if score is None and self.config.hits_as_controls:
-            raise ValueError(
-                "score: found none, expected the hits that this model, trained with "
-                "hits_as_controls, is to play"
-            )
-        if controls is None and self.config.input_as_controls:
-            raise ValueError(
-                "controls: found none, expected those that this model, trained with "
-                "input_as_controls, is to be told"
-            )
-        told = self._told(score, controls)
-        return self._decode(latents, temperature, generator, known, told, history)
+        return self._decode(latents, temperature, generator, known, conditioning, history)
 
     @torch.no_grad()
     def _decode(
@@ -672,7 +692,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float,
         generator: torch.Generator | None,
         known: KnownDrums | None,
-        told: torch.Tensor | None,
+        conditioning: torch.Tensor | None,
         history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
@@ -684,8 +704,10 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(
                 f"score: found a batch of {len(known.frames)}, expected {len(latents)}"
             )
-        if told is not None and len(told) != len(latents):
-            raise ValueError(f"controls: found a batch of {len(told)}, expected {len(latents)}")
+        if conditioning is not None and len(conditioning) != len(latents):
+            raise ValueError(
+                f"conditioning: found a batch of {len(conditioning)}, expected {len(latents)}"
+            )
         if history is not None:
             past = self._checked(history.piano_roll, history.timing, "history", any_steps=True)
             history = self.head.to_frames(*past)
@@ -698,7 +720,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         shape = (self.config.num_steps, len(latents), self.head.num_draws)
         uniform = _draw(torch.rand, shape, generator, self.device)
         contexts = self._contexts(latents)
-        frames = self.decoder.sample(contexts, temperature, uniform, told, known, history)
+        frames = self.decoder.sample(contexts, temperature, uniform, conditioning, known, history)
         piano_roll, timing = self.head.to_drums(frames)
         return MusicVAEDecoderOutput(piano_roll=piano_roll, timing=timing)
 
@@ -723,7 +745,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         score: torch.Tensor | None = None,
-        controls: torch.Tensor | None = None,
+        conditioning: torch.Tensor | None = None,
         history: MusicVAEDecoderOutput | None = None,
     ) -> MusicVAEDecoderOutput:
         """New drums: latents drawn from the prior, or from what `fit_latent_distribution` has
@@ -732,7 +754,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(f"num_samples: found {num_samples}, expected at least 1")
         shape = (num_samples, self.config.latent_size)
         latents = self.latents_of(_draw(torch.randn, shape, generator, self.device))
-        return self.decode(latents, temperature, generator, score, controls, history)
+        return self.decode(latents, temperature, generator, score, conditioning, history)
 
     def latents_of(self, noise: torch.Tensor) -> torch.Tensor:
         """Latents that are distributed as the model's are, of noise that is standard normal.
@@ -760,8 +782,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         """
         self._check_input_transform("reconstruct", "none")
         mean = self.encode(piano_roll, timing).mean
-        score = piano_roll if self.config.hits_as_controls else None
-        return self.decode(mean, temperature, generator, score)
+        return self.decode(mean, temperature, generator, *self.conditioning(piano_roll, timing))
 
     @torch.no_grad()
     def humanize(
@@ -775,8 +796,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         The velocities of `piano_roll` are not read; see `decode`.
         """
         self._check_input_transform("humanize", "humanize")
-        mean = self.encode(piano_roll).mean
-        return self.decode(mean, temperature, generator, score=piano_roll)
+        mean, (_, conditioning) = self.encode(piano_roll).mean, self.conditioning(piano_roll)
+        return self.decode(mean, temperature, generator, piano_roll, conditioning)
 
     @torch.no_grad()
     def tap_to_drums(
@@ -788,8 +809,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
     ) -> MusicVAEDecoderOutput:
         """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`."""
         self._check_input_transform("tap_to_drums", "tap", "tap_fixed_velocity")
-        mean, controls = self.encode(piano_roll, timing).mean, self.controls(piano_roll, timing)
-        return self.decode(mean, temperature, generator, controls=controls)
+        mean = self.encode(piano_roll, timing).mean
+        return self.decode(mean, temperature, generator, *self.conditioning(piano_roll, timing))
 
     @torch.no_grad()
     def add_drums(
@@ -808,10 +829,10 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         piano_roll, timing = self._checked(piano_roll, timing)
         kept = torch.ones(self.config.num_drums, dtype=torch.bool, device=piano_roll.device)
         kept[list(self.config.removed_drums)] = False
-        mean, _ = self._posterior(piano_roll, timing)
+        mean = self.encode(piano_roll, timing).mean
         known = KnownDrums(self.head.to_frames(piano_roll, timing), kept, expression=True)
-        told = self.controls(piano_roll, timing)
-        added = self._decode(mean, temperature, generator, known, told)
+        _, conditioning = self.conditioning(piano_roll, timing)
+        added = self._decode(mean, temperature, generator, known, conditioning)
         return MusicVAEDecoderOutput(
             piano_roll=piano_roll.where(kept[:, None], added.piano_roll),
             timing=timing.where(kept[:, None], added.timing),
@@ -859,8 +880,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         ends = []
         for name, roll, timing in (("start", start, start_timing), ("end", end, end_timing)):
             roll, timing = self._checked(roll, timing, name, batch=())
-            mean, _ = self._posterior(roll[None], timing[None])
-            ends.append(mean[0])
+            ends.append(self.encode(roll[None], timing[None]).mean[0])
         return self.decode(spherical_interpolation(*ends, num_steps), temperature, generator)
 
     @torch.no_grad()
@@ -928,7 +948,8 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
 
     def _posterior(
         self, piano_roll: torch.Tensor, timing: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Mean and std, and the encoder's part of the decoder's conditioning."""
         if self.training and self.config.note_dropout > 0:
             piano_roll, timing = drop_notes(piano_roll, timing, self.config.note_dropout)
         inputs = apply_input_transform(self.config, piano_roll, timing)
@@ -945,13 +966,20 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
         score, on_grid = self._checked(score, None, "score")
         return KnownDrums.hits(self.head.to_frames(score, on_grid), self.config.num_drums)
 
-    def _told(
-        self, score: torch.Tensor | None, controls: torch.Tensor | None
+    def _conditioning(
+        self,
+        piano_roll: torch.Tensor,
+        timing: torch.Tensor,
+        encoder_conditioning: torch.Tensor | None,
     ) -> torch.Tensor | None:
-        """All that the decoder is told of each step, (batch, steps, size)."""
-        told = [to_hits(score)] if self.config.hits_as_controls else []
-        told += [controls] if self.config.input_as_controls else []
-        return torch.cat(told, -1) if told else None
+        """All that the decoder is conditioned on at each step, (batch, steps, size)."""
+        parts = [to_hits(piano_roll)] if self.config.hits_as_controls else []
+        if self.config.input_as_controls:
+            drums = apply_input_transform(self.config, piano_roll, timing)
+            parts.append(self.head.encoder_inputs(*drums))
+        if encoder_conditioning is not None:
+            parts.append(encoder_conditioning)
+        return torch.cat(parts, -1) if parts else None
 
     def _checked(
         self,
@@ -988,7 +1016,7 @@ class MusicVAEModel(MusicVAEPreTrainedModel):
             raise ValueError(
                 f"{verb}: found a model trained with input_transform "
                 f"{self.config.input_transform!r}, expected {' or '.join(map(repr, expected))}: "
-                f"{RECIPES[expected[0]]} trains one"
+                f"the recipe {RECIPES[expected[0]]} trains one"
             )
 
 

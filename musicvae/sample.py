@@ -143,11 +143,11 @@ def load(name: str) -> tuple[MusicVAEModel, MusicVAEProcessor]:
         raise OSError(
             f"MODEL: found {name}, expected a model folder or the name of one on the Hub: {error}"
         ) from error
-    if model.config.has_controls:
+    if model.config.is_conditioned:
         raise ValueError(
             f"MODEL: found {name}, which is told what to play (hits_as_controls or "
-            f"input_as_controls), expected a model that plays by itself, as {RECIPES['none']} "
-            "trains it"
+            f"input_as_controls), expected a model that plays by itself, as the "
+            f"recipe {RECIPES['none']} trains it"
         )
     return model, processor
 

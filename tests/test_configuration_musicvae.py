@@ -24,6 +24,7 @@ DEFAULTS = {
     "note_dropout": 0.0,
     "hits_as_controls": False,
     "input_as_controls": False,
+    "encoder_conditioning_size": 0,
     "latent_size": 256,
     "encoder_hidden_size": 512,
     "encoder_num_layers": 1,
@@ -56,6 +57,7 @@ CHANGED = {
     "note_dropout": 0.5,
     "hits_as_controls": True,
     "input_as_controls": True,
+    "encoder_conditioning_size": 16,
     "latent_size": 6,
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
@@ -100,24 +102,26 @@ def test_a_saved_config_loads_with_every_field(loader, tmp_path):
 
 
 @pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
-def test_a_config_that_was_saved_before_look_back_means_none(loader, tmp_path):
+def test_a_config_that_was_saved_before_a_field_was_there_means_what_it_meant(loader, tmp_path):
     MusicVAEConfig().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     saved = json.loads(path.read_text())
-    path.write_text(json.dumps({k: v for k, v in saved.items() if k != "lookback_bars"}))
-    assert fields(loader.from_pretrained(tmp_path)) == DEFAULTS | {"lookback_bars": 0}
+    old = {"lookback_bars": 0, "encoder_conditioning_size": 0}
+    path.write_text(json.dumps({k: v for k, v in saved.items() if k not in old}))
+    assert fields(loader.from_pretrained(tmp_path)) == DEFAULTS | old
     assert loader.from_pretrained(tmp_path, lookback_bars=2).lookback_bars == 2
 
 
 SIZES = [name for name, value in DEFAULTS.items() if type(value) is int]
-SIZES = [name for name in SIZES if "bins" not in name and name != "lookback_bars"]
+MAY_BE_0 = ["lookback_bars", "encoder_conditioning_size"]
+SIZES = [name for name in SIZES if "bins" not in name and name not in MAY_BE_0]
 WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "sampling_rate"]
 CHOICES = ["output", "input_transform", "decoder", "sampling_schedule", "sampling_method"]
 INVALID = [
     *((name, value) for name in SIZES for value in (0, -1, 2.0, "2", None, True)),
     *((name, value) for name in WEIGHTS for value in (-0.1, math.nan, math.inf, "1", None)),
     *((name, value) for name in CHOICES for value in ("other", None)),
-    *(("lookback_bars", value) for value in (-1, 2.0, "2", None, True)),
+    *((name, value) for name in MAY_BE_0 for value in (-1, 2.0, "2", None, True)),
     *(("velocity_bins", value) for value in (-1, 128, 8.0, None, True)),
     *(("timing_bins", value) for value in (-1, 2, 8, 9.0, None, True)),
     *(("removed_drums", value) for value in (2, "2", [2.0], None)),
@@ -167,6 +171,12 @@ def test_an_invalid_field_is_named_with_what_was_found(name, value):
             "input_as_controls: found True, expected False: with input_transform 'none' the "
             "decoder would be told all that it is to find",
             id="controls that give away everything",
+        ),
+        pytest.param(
+            {"encoder_conditioning_size": 8},
+            "encoder_conditioning_size: found 8, expected 0: with input_transform 'none' the "
+            "encoder's outputs give away what the decoder is to find",
+            id="an encoder that gives away everything",
         ),
         *(
             pytest.param(

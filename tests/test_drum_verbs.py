@@ -2,21 +2,21 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import (
+    CONDITIONED,
     EXPRESSIVE,
     LATENTS,
     NUM_DRUMS,
     NUM_PATTERNS,
+    ON_ENCODER,
+    ON_HITS,
     OUTPUTS,
     ROLLS,
     STEPS,
     TIMING,
-    TOLD_HITS,
-    TOLD_TAPS,
     all_outputs,
     both_decoders,
     over,
@@ -28,6 +28,7 @@ from tiny_models import (
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 from modeling_musicvae.drum_transforms import apply_input_transform
 from modeling_musicvae.modeling_musicvae import RECIPES, MusicVAEDecoderOutput
+from musicvae.paths import RECIPES as PACKAGED_RECIPES
 
 SCORE = ROLLS.flip(0, 2)  # other hits
 KEPT, REMOVED = [0, 3], [1, 2]
@@ -38,7 +39,7 @@ TRANSFORMS = {
     "remove_drums": {"input_transform": "remove_drums", "removed_drums": REMOVED},
 }
 # Models that play the hits of a score, whether they are told them or not.
-PLAY_SCORES = OUTPUTS | TOLD_HITS
+PLAY_SCORES = OUTPUTS | ON_HITS
 # Each verb: the settings of the models that it asks for, and a use of it.
 Verb = Callable[..., MusicVAEDecoderOutput]
 VERBS: dict[str, tuple[dict, Verb]] = {
@@ -61,6 +62,14 @@ VERBS: dict[str, tuple[dict, Verb]] = {
     ),
     "add_drums, told the others": (
         TRANSFORMS["remove_drums"] | {"input_as_controls": True},
+        lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
+    ),
+    "humanize, conditioned on what is read": (
+        TRANSFORMS["humanize"] | {"input_as_controls": True, "encoder_conditioning_size": 5},
+        lambda model, **how: model.humanize(ROLLS, **how),
+    ),
+    "add_drums, conditioned on the encoder": (
+        TRANSFORMS["remove_drums"] | {"encoder_conditioning_size": 5},
         lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
     ),
     "transfer_groove": (
@@ -144,7 +153,7 @@ def test_a_verb_refuses_a_model_that_was_trained_for_another(name, transform):
 
 @pytest.mark.parametrize("recipe", RECIPES.values())
 def test_the_recipe_that_an_error_names_is_there(recipe):
-    assert (Path(__file__).parents[1] / recipe).is_file()
+    assert (PACKAGED_RECIPES / f"{recipe}.yaml").is_file()
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -156,7 +165,7 @@ def test_a_verb_names_the_drums_that_have_a_wrong_shape(name):
         getattr(model, method_of(name))(*arguments)
 
 
-@pytest.mark.parametrize("name", [name for name in VERBS if name != "humanize"])
+@pytest.mark.parametrize("name", [name for name in VERBS if method_of(name) != "humanize"])
 def test_a_verb_names_a_timing_that_has_a_wrong_shape(name):
     model, wrong = random_model(**VERBS[name][0]), TIMING[:, :, :-1]
     arguments = [SCORE, ROLLS] if name == "transfer_groove" else [ROLLS]
@@ -234,15 +243,12 @@ def test_a_score_for_all_that_is_made_is_asked_for(play):
         play(random_model())
 
 
-# Hits as controls
-
-
-told = over(TOLD_HITS)
+# Conditioning
 
 
 @both_decoders
-@told
-def test_hits_that_are_told_cost_nothing(output, decoder):
+@over(ON_HITS)
+def test_hits_that_are_given_cost_nothing(output, decoder):
     losses = random_model(decoder, **output)(ROLLS, TIMING)
     assert losses.hits_loss is None
     torch.testing.assert_close(
@@ -255,30 +261,62 @@ def test_hits_that_are_told_cost_nothing(output, decoder):
     [lambda model: model.decode(LATENTS), lambda model: model.sample(5)],
     ids=["decode", "sample"],
 )
-@over(TOLD_HITS | TOLD_TAPS)
-def test_a_model_asks_for_what_it_is_to_be_told(play, output):
-    message = "controls: found none, expected those that this model, trained with input_as_controls"
+@over(CONDITIONED)
+def test_a_model_asks_for_what_it_is_conditioned_on(play, output):
+    message = "conditioning: found none, expected what the model's method conditioning returns"
     if "hits_as_controls" in output:
         message = "score: found none, expected the hits that this model, trained with hits_as_con"
     with pytest.raises(ValueError, match=message):
         play(random_model(**output))
 
 
-@over(TOLD_TAPS)
-def test_taps_that_are_told_decide_what_is_played_to_the_same_latents(output):
+@over(CONDITIONED)
+def test_the_conditioning_decides_what_the_same_latents_become(output):
     model = random_model(**output)
     drums = [
-        model.decode(LATENTS, 0, controls=model.controls(*taps))
-        for taps in ((ROLLS, TIMING), (ROLLS.flip(2), TIMING.flip(2)))
+        model.decode(LATENTS, 0, None, *model.conditioning(*others))
+        for others in ((ROLLS, TIMING), (ROLLS.flip(2), TIMING.flip(2)))
     ]
     assert not equal(*drums)
 
 
-def test_controls_for_another_number_of_latents_are_refused():
+@over(CONDITIONED)
+def test_forward_and_decode_have_the_same_conditioning(output):
+    """Greedy hits are those that are most likely where they are the previous frames."""
+    model = random_model(**output)
+    score, conditioning = model.conditioning(ROLLS, TIMING)
+    frames = model.head.to_frames(ROLLS, TIMING)
+    logits = model.decoder(model._contexts(LATENTS), frames, conditioning)
+    assert torch.equal(model(ROLLS, TIMING, latents=LATENTS).logits, logits)
+    assert (score is ROLLS) == model.config.hits_as_controls
+
+
+@over(ON_HITS)
+def test_the_score_is_condition_enough_where_its_hits_are_all(output):
+    model = random_model(**output)
+    expected = model.decode(LATENTS, 0, None, *model.conditioning(SCORE))
+    assert equal(model.decode(LATENTS, 0, score=SCORE), expected)
+
+
+@all_outputs
+def test_a_model_that_is_conditioned_on_nothing_takes_nothing_from_drums(output):
+    assert random_model(**output).conditioning(ROLLS, TIMING) == (None, None)
+
+
+@over(ON_ENCODER)
+def test_a_conditioned_step_sees_what_follows_it(output):
+    """The encoder is bidirectional: its output at a step knows all steps."""
+    model, last_step = random_model(**output), torch.tensor([STEPS - 1])
+    others = (ROLLS.index_fill(2, last_step, velocity) for velocity in (0, 100))
+    first, second = (model.conditioning(each)[1][:, 0] for each in others)
+    assert not torch.isclose(first, second).all(-1).any()
+
+
+def test_conditioning_for_another_number_of_latents_is_refused():
     model = random_model(**TRANSFORMS["tap"], input_as_controls=True)
-    controls = model.controls(ROLLS[:3], TIMING[:3])
-    with pytest.raises(ValueError, match="controls: found a batch of 3, expected 5"):
-        model.decode(LATENTS, controls=controls)
+    conditioning = model.conditioning(ROLLS[:3], TIMING[:3])
+    with pytest.raises(ValueError, match="conditioning: found a batch of 3, expected 5"):
+        model.decode(LATENTS, 1.0, None, *conditioning)
 
 
 # What a model reads

@@ -29,10 +29,10 @@ class KickCounter:
     def add_attribute(self, latents, attribute, strength):
         return latents + strength * self.attribute_vectors[NAMES.index(attribute)]
 
-    def controls(self, piano_roll, timing):
-        return None
+    def conditioning(self, piano_roll, timing):
+        return None, None
 
-    def decode(self, latents, temperature, score, controls=None):
+    def decode(self, latents, temperature, generator, score=None, conditioning=None):
         steps = torch.arange(self.config.num_steps)
         roll = torch.zeros(len(latents), 9, len(steps), dtype=torch.uint8)
         roll[:, 0] = 100 * (steps < latents)

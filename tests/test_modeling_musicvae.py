@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import (
     BARS,
+    CONDITIONED_OR_NOT,
     EXPRESSIVE,
     HITS_ALONE,
     LATENT_SIZE,
@@ -25,7 +26,6 @@ from tiny_models import (
     STEPS_PER_BAR,
     TIMING,
     TIMING_BINS,
-    TOLD_OR_NOT,
     VELOCITY_BINS,
     all_outputs,
     both_decoders,
@@ -223,7 +223,7 @@ def test_without_timing_drums_are_on_the_grid(output):
 
 
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_every_parameter_has_a_gradient(output, decoder):
     model, piano_roll = random_model(decoder, free_bits=0, **output), random_rolls(50)
     model(piano_roll, random_timing(piano_roll)).loss.backward()
@@ -359,7 +359,7 @@ def test_greedy_drums_are_the_most_likely_under_teacher_forcing(output, decoder)
 
 @torch.no_grad()
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 @pytest.mark.parametrize("temperature", [0, 0.5, 1.0])
 def test_drums_are_drawn_from_what_a_teacher_forced_pass_over_them_gives(
     temperature, output, decoder
@@ -367,13 +367,13 @@ def test_drums_are_drawn_from_what_a_teacher_forced_pass_over_them_gives(
     model = random_model(decoder, **output)
     head, contexts = model.head, model._contexts(LATENTS)
     uniform = torch.rand(STEPS, 5, head.num_draws, generator=seeded(0))
-    controls, known, known_step = model.controls(ROLLS, TIMING), None, None
-    if model.config.hits_as_controls:
-        controls, every_drum = to_hits(ROLLS), torch.ones(NUM_DRUMS, dtype=torch.bool)
+    (score, conditioning), known, known_step = model.conditioning(ROLLS, TIMING), None, None
+    if score is not None:
+        every_drum = torch.ones(NUM_DRUMS, dtype=torch.bool)
         known = KnownDrums(head.to_frames(ROLLS, TIMING), every_drum, expression=False)
         known_step = known._replace(frames=known.frames.flatten(0, 1))
-    frames = model.decoder.sample(contexts, temperature, uniform, controls, known)
-    logits = model.decoder(contexts, frames, controls).flatten(0, 1)
+    frames = model.decoder.sample(contexts, temperature, uniform, conditioning, known)
+    logits = model.decoder(contexts, frames, conditioning).flatten(0, 1)
     uniform_step = uniform.transpose(0, 1).flatten(0, 1)
     redrawn = head.sample(logits, temperature, uniform_step, known_step).view_as(frames)
     torch.testing.assert_close(redrawn, frames)
@@ -524,14 +524,13 @@ def test_a_bfloat16_model_scores_and_makes_drums(output, decoder):
 
 
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_autocast_makes_nearly_the_same_drums(output, decoder):
     model, latents = random_model(decoder, **output), random_latents(100)
-    told = random_rolls(100)
-    score, controls = told if model.config.hits_as_controls else None, model.controls(told)
-    expected = model.decode(latents, temperature=0, score=score, controls=controls)
+    conditioning = model.conditioning(random_rolls(100))
+    expected = model.decode(latents, 0, None, *conditioning)
     with torch.autocast("cpu", torch.bfloat16):
-        made = model.decode(latents, temperature=0, score=score, controls=controls)
+        made = model.decode(latents, 0, None, *conditioning)
     assert (made.piano_roll.dtype, made.timing.dtype) == (torch.uint8, torch.float32)
     same_hits = ((made.piano_roll > 0) == (expected.piano_roll > 0)).float().mean()
     assert same_hits > 0.9

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from tiny_models import (
+    CONDITIONED_OR_NOT,
     LATENTS,
     ROLLS,
     STEPS,
     STEPS_PER_BAR,
     TIMING,
-    TOLD_OR_NOT,
     all_outputs,
     both_decoders,
     over,
@@ -18,7 +18,6 @@ from tiny_models import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.drum_patterns import to_hits
 from modeling_musicvae.output_heads import KnownDrums
 
 BATCH = len(ROLLS)
@@ -89,8 +88,8 @@ def test_nothing_is_drawn(settings, training, step, monkeypatch):
 # What
 
 
-def controls_of(model: MusicVAEModel) -> torch.Tensor | None:
-    return to_hits(ROLLS) if model.config.hits_as_controls else model.controls(ROLLS, TIMING)
+def conditioning_of(model: MusicVAEModel) -> torch.Tensor | None:
+    return model.conditioning(ROLLS, TIMING)[1]
 
 
 def known_hits(model: MusicVAEModel) -> KnownDrums | None:
@@ -107,15 +106,15 @@ def run_plainly(
 ) -> torch.Tensor:
     """Logits (batch, steps, size) of a loop over the steps, each reading back the one before, and
     the same step of the bars before."""
-    decoder, controls = model.decoder, controls_of(model)
+    decoder, conditioning = model.decoder, conditioning_of(model)
     frames, logits = [decoder.head.first(len(contexts), contexts.device)], []
     for step in range(STEPS):
         context = contexts[:, step // decoder.segment_steps]
         if step % decoder.segment_steps == 0:
             states = list(zip(*decoder.initial_state(context), strict=True))
         inputs = [decoder.head.inputs(frames[-1])]
-        if controls is not None:
-            inputs.append(controls[:, step])
+        if conditioning is not None:
+            inputs.append(conditioning[:, step])
         for bars in reversed(range(1, 1 + model.config.lookback_bars)):
             earlier = max(0, 1 + step - bars * STEPS_PER_BAR)  # 0: before the start
             inputs.append(decoder.head.features(frames[earlier]))
@@ -138,7 +137,7 @@ def loss_and_gradients(
 
 @both_methods
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder, method):
     settings = {"sampling_rate": 0.5, "sampling_method": method}
     model, latents = random_model(decoder, **settings, **output).train(), LATENTS.clone()
@@ -175,12 +174,12 @@ def mix(model: MusicVAEModel, probability: float, method: str) -> torch.Tensor:
     """What is read back; the same seed draws the same numbers."""
     torch.manual_seed(1)
     contexts, frames = model._contexts(LATENTS), model.head.to_frames(ROLLS, TIMING)
-    return model.decoder.mix(contexts, frames, probability, method, controls_of(model))
+    return model.decoder.mix(contexts, frames, probability, method, conditioning_of(model))
 
 
 @both_methods
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_with_probability_0_the_truth_is_read_back(output, decoder, method):
     model = random_model(decoder, **output)
     assert torch.equal(mix(model, 0.0, method), model.head.to_frames(ROLLS, TIMING))
@@ -200,13 +199,15 @@ def test_the_truth_is_kept_where_the_coin_says_so(output, decoder, method):
 
 
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_with_probability_1_the_exact_way_is_sampling(output, decoder):
     model = random_model(decoder, **output)
     torch.manual_seed(1)
     uniform = torch.rand(BATCH, STEPS, model.head.num_draws).transpose(0, 1)
     contexts = model._contexts(LATENTS)
-    sampled = model.decoder.sample(contexts, 1.0, uniform, controls_of(model), known_hits(model))
+    sampled = model.decoder.sample(
+        contexts, 1.0, uniform, conditioning_of(model), known_hits(model)
+    )
     assert torch.equal(mix(model, 1.0, "exact"), sampled)
 
 
@@ -231,7 +232,7 @@ def test_both_ways_are_one_for_a_sequence_of_one_step(output, decoder):
     torch.testing.assert_close(*mixtures)
 
 
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 @both_methods
 def test_hits_that_are_told_are_read_back(method, output):
     model = random_model(**output)
@@ -249,7 +250,7 @@ REDUCED = {
 @pytest.mark.parametrize("dtype, autocast", REDUCED.values(), ids=REDUCED.keys())
 @both_methods
 @both_decoders
-@over(TOLD_OR_NOT)
+@over(CONDITIONED_OR_NOT)
 def test_it_trains_in_bfloat16(output, decoder, method, dtype, autocast):
     settings = {"sampling_rate": 0.5, "sampling_method": method}
     model = random_model(decoder, **settings, **output).to(dtype).train()

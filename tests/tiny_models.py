@@ -27,16 +27,27 @@ OUTPUTS = {
 }
 EXPRESSIVE = {name: OUTPUTS[name] for name in ("categorical", "groove")}
 HITS_ALONE = {name: OUTPUTS[name] for name in ("hits", "nade")}
-TOLD_HITS = {
+ON_HITS = {
     f"{name}, hits as controls": settings | {"hits_as_controls": True}
     for name, settings in EXPRESSIVE.items()
 }
-TOLD_TAPS = {
+ON_TAPS = {
     f"{name}, taps as controls": settings | {"input_transform": "tap", "input_as_controls": True}
     for name, settings in OUTPUTS.items()
 }
-# All outputs, told nothing beside latents or what they can be told.
-TOLD_OR_NOT = OUTPUTS | TOLD_HITS | TOLD_TAPS
+ON_ENCODER = {
+    f"{name}, conditioned on the encoder": settings
+    | {"input_transform": "tap", "encoder_conditioning_size": 5}
+    for name, settings in (EXPRESSIVE | {"nade": OUTPUTS["nade"]}).items()
+}
+ON_ALL = {
+    f"{name}, conditioned on all": settings
+    | {"input_transform": "humanize", "encoder_conditioning_size": 5}
+    | {"hits_as_controls": True, "input_as_controls": True}
+    for name, settings in EXPRESSIVE.items()
+}
+CONDITIONED = ON_HITS | ON_TAPS | ON_ENCODER | ON_ALL
+CONDITIONED_OR_NOT = OUTPUTS | CONDITIONED
 
 
 def over(outputs: dict[str, dict]) -> pytest.MarkDecorator:

@@ -31,15 +31,14 @@ def measure_attribute_vectors(
         Only attributes that the model plays are in it, that have a vector and that differ between
         the windows. A perfect vector changes its own attribute by its strength and no other.
     """
-    score = windows.piano_roll if model.config.hits_as_controls else None
-    controls = model.controls(windows.piano_roll, windows.timing)
+    score, conditioning = model.conditioning(windows.piano_roll, windows.timing)
 
     def attributes_of(drums: Windows | MusicVAEDecoderOutput) -> dict[str, np.ndarray]:
         values = measure_attributes(drums.piano_roll, drums.timing, model.config.steps_per_bar)
         return dict(zip(ATTRIBUTES, values.double().numpy().T, strict=True))
 
     def decoded(latents: torch.Tensor) -> dict[str, np.ndarray]:
-        return attributes_of(model.decode(latents, 0, score=score, controls=controls))
+        return attributes_of(model.decode(latents, 0, None, score, conditioning))
 
     spread = {name: values.std() for name, values in attributes_of(windows).items()}
     has_vector = dict(zip(ATTRIBUTES, model.attribute_vectors.any(1).tolist(), strict=True))

@@ -125,7 +125,7 @@ def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]
         "reconstruction": True,
         "transformation": config.input_transform != "none",
         "samples": True,
-        "interpolation": not config.has_controls,
+        "interpolation": not config.is_conditioned,
         "attributes": model.attribute_vectors.any(),
     }
     parts = [part for part, applies in applicable.items() if applies]

@@ -44,11 +44,10 @@ def evaluate(
                 f"validation loss: found {output.loss:g}, expected a finite number, as a lower "
                 "--learning_rate may give"
             )
-        score = piano_roll if model.config.hits_as_controls else None
-        controls = model.controls(piano_roll, timing)
+        score, conditioning = model.conditioning(piano_roll, timing)
         ways = {
             "teacher_forced": model.most_likely(output.logits, score),
-            "sampled": model.decode(output.latents, 1.0, generator, score, controls),
+            "sampled": model.decode(output.latents, 1.0, generator, score, conditioning),
         }
         columns = {
             "reconstruction_loss": output.reconstruction_loss,

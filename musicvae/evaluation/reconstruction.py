@@ -46,11 +46,10 @@ def measure_reconstruction(
     drums = {"teacher_forced": [], "sampled": [], "greedy": []}
     for batch in windows.batches(batch_size):
         output = forward(model, batch.piano_roll, batch.timing, generator)
-        score = batch.piano_roll if config.hits_as_controls else None
+        score, conditioning = model.conditioning(batch.piano_roll, batch.timing)
         drums["teacher_forced"].append(model.most_likely(output.logits, score))
-        controls = model.controls(batch.piano_roll, batch.timing)
-        drums["sampled"].append(model.decode(output.latents, 1.0, generator, score, controls))
-        drums["greedy"].append(model.decode(output.mean, 0.0, score=score, controls=controls))
+        drums["sampled"].append(model.decode(output.latents, 1.0, generator, score, conditioning))
+        drums["greedy"].append(model.decode(output.mean, 0.0, None, score, conditioning))
         batches.append(objective(output))
         means.append(output.mean)
     ways = {way: join(made, windows) for way, made in drums.items()}

@@ -29,11 +29,8 @@ def draw_samples(model: MusicVAEModel, windows: Windows, num_samples: int, seed:
     piano_roll, timing = (
         each[index % len(windows)] for each in (windows.piano_roll, windows.timing)
     )
-    score = piano_roll if model.config.hits_as_controls else None
     generator = torch.Generator().manual_seed(seed)
-    drums = model.sample(
-        num_samples, 1.0, generator, score, controls=model.controls(piano_roll, timing)
-    )
+    drums = model.sample(num_samples, 1.0, generator, *model.conditioning(piano_roll, timing))
     bpm = torch.full((num_samples,), 120.0)
     return Windows(drums.piano_roll, drums.timing, bpm, [""] * num_samples, index)
 

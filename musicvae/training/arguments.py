@@ -86,6 +86,10 @@ class ArchitectureArguments:
     input_as_controls: bool = argument(
         MusicVAEConfig.input_as_controls, "tell the decoder what the encoder reads of each step"
     )
+    encoder_conditioning_size: int = argument(
+        MusicVAEConfig.encoder_conditioning_size,
+        "width of the encoder's outputs that the decoder is conditioned on at each step; 0: none",
+    )
     latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
     encoder_hidden_size: int = argument(
         MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"

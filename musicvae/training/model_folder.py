@@ -116,9 +116,8 @@ def write_samples(
     generator = torch.Generator().manual_seed(training.seed)
     index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
     told = collate([eval_windows[int(i)] for i in index])
-    score = told["piano_roll"] if model.config.hits_as_controls else None
-    controls = model.controls(told["piano_roll"], told["timing"])
-    drums = model.sample(training.num_samples, 1.0, generator, score, controls)
+    conditioning = model.conditioning(told["piano_roll"], told["timing"])
+    drums = model.sample(training.num_samples, 1.0, generator, *conditioning)
     samples = Path(folder, "samples")
     samples.mkdir()
     for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):
