@@ -217,7 +217,7 @@ def test_a_model_that_is_told_what_to_play_is_refused(settings, sample, tmp_path
     folder = save(tiny_model(**settings), tmp_path / "model")
     error = error_of(sample, "", folder, capsys=capsys)
     assert "which is told what to play" in error
-    assert "recipes/groove_4bar.yaml" in error
+    assert "the recipe groove_4bar trains it" in error
 
 
 @pytest.mark.parametrize("input_transform", ["humanize", "tap", "remove_drums"])
