@@ -21,10 +21,13 @@ WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 900, 230, 34
 LEFT, RIGHT, TITLE, BAR_NUMBERS = 104, 24, 34, 26
 GRID_WIDTH, GRID_HEIGHT = WIDTH - LEFT - RIGHT, PANEL_HEIGHT - TITLE - BAR_NUMBERS
 MARK_HEIGHT = 12
+MARGIN_STEPS = 0.5  # before the first step and after the last, where early and late hits are
 # Points.
 TITLE_SIZE, LABEL_SIZE = 8, 6.3
 
-MAX_BAR_NUMBERS = 32
+# A longer roll goes on in the next panel.
+BARS_PER_PANEL = 8
+MAX_PANELS = 128  # a picture has at most 65,535 pixels a side
 TEXT, FAINT_TEXT = "#3a3a44", "#85858f"
 BACKGROUND, BAND = "#ffffff", "#f7f7f9"
 BAR_LINE, BEAT_LINE, STEP_LINE = "#a4a4ae", "#d8d8e0", "#ececf1"
@@ -42,9 +45,10 @@ def draw_piano_rolls(
     titles: Sequence[str] | None = None,
     steps_per_bar: int = 16,
 ) -> None:
-    """Draws piano rolls one below the other into a PNG, 900 pixels wide.
+    """Draws piano rolls one below the other into a PNG, 900 pixels wide, eight bars a panel.
 
-    A mark is a hit: it starts at the hit's onset, and the darker it is the louder the hit.
+    A mark is a hit: it starts at the hit's onset, and the darker it is the louder the hit. Beyond
+    128 panels, the picture says how many it leaves out.
 
     Args:
         piano_rolls: uint8 (n, 9, steps), MIDI velocities, 0 where silent.
@@ -63,15 +67,26 @@ def draw_piano_rolls(
         titles = [""] * len(piano_rolls)
     _check(piano_rolls, timings, titles, steps_per_bar)
 
-    height = len(piano_rolls) * PANEL_HEIGHT + LEGEND_HEIGHT
-    figure = new_figure(height)
-    for index, (roll, timing, title) in enumerate(zip(piano_rolls, timings, titles, strict=True)):
-        top = index * PANEL_HEIGHT + TITLE
-        axes = add_axes(figure, LEFT, top, GRID_WIDTH, GRID_HEIGHT)
-        draw_grid(axes, roll.shape[1], steps_per_bar)
-        axes.text(0, NUM_DRUMS, title, size=TITLE_SIZE, color=TEXT, parse_math=False)
+    panel_steps = min(BARS_PER_PANEL * steps_per_bar, piano_rolls.shape[2])
+    panels = [
+        (roll[:, start : start + panel_steps], timing[:, start : start + panel_steps], title, start)
+        for roll, timing, title in zip(piano_rolls, timings, titles, strict=True)
+        for start in range(0, roll.shape[1], panel_steps)
+    ]
+    drawn = panels[:MAX_PANELS]
+    figure = new_figure(len(drawn) * PANEL_HEIGHT + LEGEND_HEIGHT)
+    for number, (roll, timing, title, start) in enumerate(drawn):
+        steps = roll.shape[1]
+        width = GRID_WIDTH * (steps + 2 * MARGIN_STEPS) / (panel_steps + 2 * MARGIN_STEPS)
+        axes = add_axes(figure, LEFT, number * PANEL_HEIGHT + TITLE, width, GRID_HEIGHT)
+        draw_grid(axes, steps, steps_per_bar, first_bar=start // steps_per_bar + 1)
+        if start == 0:
+            axes.text(0, NUM_DRUMS, title, size=TITLE_SIZE, color=TEXT, parse_math=False)
         draw_hits(axes, roll, timing)
-    draw_velocity_legend(figure, top=len(piano_rolls) * PANEL_HEIGHT + 4)
+    draw_velocity_legend(figure, top=len(drawn) * PANEL_HEIGHT + 4)
+    if len(drawn) < len(panels):
+        note = f"{len(panels) - len(drawn)} more panels are not drawn"
+        axes.text(0, -2.6, note, size=LABEL_SIZE, color=TEXT)
     save(figure, Path(path))
 
 
@@ -113,15 +128,15 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     )
 
 
-def draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
+def draw_grid(axes: Axes, steps: int, steps_per_bar: int, first_bar: int = 1) -> None:
     """An empty piano roll with its drums, beats and bars."""
-    axes.set_xlim(-0.5, steps + 0.5)
+    axes.set_xlim(-MARGIN_STEPS, steps + MARGIN_STEPS)
     axes.set_ylim(-0.6, NUM_DRUMS - 0.4)
     axes.set_facecolor(BACKGROUND)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=5)
     axes.barh(range(0, NUM_DRUMS, 2), steps, height=1, color=BAND, zorder=0)
-    if GRID_WIDTH / steps >= MIN_STEP_WIDTH:
+    if axes.get_window_extent().width / steps >= MIN_STEP_WIDTH:
         axes.vlines(np.arange(steps), -0.5, NUM_DRUMS - 0.5, STEP_LINE, linewidth=0.4, zorder=1)
     beats = np.arange(0, steps, steps_per_bar / QUARTERS_PER_BAR)
     axes.vlines(beats, -0.5, NUM_DRUMS - 0.5, BEAT_LINE, linewidth=0.6, zorder=1)
@@ -129,8 +144,7 @@ def draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
     axes.vlines(bars, -0.5, NUM_DRUMS - 0.5, BAR_LINE, linewidth=0.8, zorder=1)
 
     starts = np.arange(0, steps, steps_per_bar)
-    starts = starts[:: -(-len(starts) // MAX_BAR_NUMBERS)]
-    numbers = ["bar 1", *(starts[1:] // steps_per_bar + 1)]
+    numbers = [f"bar {first_bar}", *range(first_bar + 1, first_bar + len(starts))]
     axes.set_xticks(starts, numbers, size=LABEL_SIZE, color=FAINT_TEXT)
     axes.set_yticks(range(NUM_DRUMS), DRUM_NAMES, size=LABEL_SIZE, color=TEXT)
 
@@ -138,10 +152,9 @@ def draw_grid(axes: Axes, steps: int, steps_per_bar: int) -> None:
 def draw_hits(
     axes: Axes, roll: np.ndarray, timing: np.ndarray, mark_height: int = MARK_HEIGHT
 ) -> None:
-    """The hits of a roll and timing (9, steps) on a grid, `GRID_WIDTH` pixels wide, each a mark
-    of a height in pixels."""
+    """The hits of a roll and timing (9, steps) on a grid, each a mark of a height in pixels."""
     first, last = axes.get_xlim()
-    step_width = GRID_WIDTH / (last - first)
+    step_width = axes.get_window_extent().width / (last - first)
     width = max(step_width, 4)
     rounding = min(width, mark_height) / 3
     mark = BoxStyle.Round(pad=0, rounding_size=rounding)(

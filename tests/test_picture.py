@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from processing import picture
 from processing.picture import draw_piano_rolls
 
 
@@ -22,11 +23,32 @@ def drawn(folder, piano_rolls, timings, **options) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize(("n", "steps"), [(1, 64), (8, 32), (2, 256)])
-def test_the_picture_is_a_png_that_grows_with_the_number_of_rolls(tmp_path, n, steps):
+@pytest.mark.parametrize(
+    ("n", "steps", "panels"), [(1, 64, 1), (8, 32, 8), (1, 128, 1), (2, 16 * 20, 6)]
+)
+def test_the_picture_is_a_png_with_a_panel_for_every_eight_bars_of_a_roll(
+    tmp_path, n, steps, panels
+):
     png = drawn(tmp_path, *random_rolls(0, n, steps))
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    assert struct.unpack(">II", png[16:24]) == (900, 230 * n + 34)
+    assert struct.unpack(">II", png[16:24]) == (900, 230 * panels + 34)
+
+
+def test_the_last_bars_of_a_long_roll_show(tmp_path):
+    rolls = np.zeros((1, 9, 160), np.uint8)
+    silent = drawn(tmp_path, rolls, None)
+    rolls[0, 0, -1] = 100
+    assert drawn(tmp_path, rolls, None) != silent
+
+
+def test_a_picture_has_no_more_panels_than_a_png_has_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "MAX_PANELS", 2)
+    rolls, timings = random_rolls(0, 1, 16 * 25)
+    png = drawn(tmp_path, rolls, timings)
+    assert struct.unpack(">II", png[16:24]) == (900, 230 * 2 + 34)
+    assert (
+        drawn(tmp_path, rolls[:, :, :256], timings[:, :, :256]) != png
+    )  # which says what it lacks
 
 
 def test_the_same_rolls_give_the_same_picture(tmp_path):
