@@ -1,6 +1,6 @@
 """MusicVAE: four bars of drums, for the Hugging Face ecosystem.
 
-The public classes are imported when they are first used, so that `import musicvae` and the
+The public names are imported when they are first used, so that `import musicvae` and the
 command line start at once.
 """
 
@@ -15,6 +15,7 @@ _MODULES = {
     "MusicVAEProcessor": "processing",
     "GrooveMIDI": "processing",
     "MidiFolder": "processing",
+    "audio": "musicvae.sound",
 }
 
 __all__ = ["__version__", *_MODULES]

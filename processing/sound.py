@@ -31,11 +31,12 @@ def render(
     step.
 
     Args:
-        piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor.
+        piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor. Windows
+            (windows, 9, steps) sound one after another.
         timing: float32 of the same shape, microtiming in steps; on the grid if not given. A hit
             that is early on the first step sounds at 0 s.
         bpm: tempo in quarters a minute; or, where it changes, the time in seconds of each step
-            and of the end, (steps + 1,).
+            of all windows and of the end, (steps + 1,).
         steps_per_bar: steps in a bar of four quarters.
 
     Returns:
@@ -87,6 +88,8 @@ def sampled_hits(
     """Where hits lie in a sound; the arguments and errors are those of `render`."""
     roll = np.asarray(piano_roll)
     timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
+    if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
+        roll, timing = (np.concatenate(windows, axis=1) for windows in (roll, timing))
     check_piano_roll(roll, timing)
     step_seconds = _step_seconds(bpm, roll.shape[1], steps_per_bar)
     steps, drums = np.nonzero(roll.T)

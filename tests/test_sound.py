@@ -141,6 +141,15 @@ def test_the_same_drums_give_the_same_samples():
     np.testing.assert_array_equal(render(roll, timing), first)
 
 
+def test_windows_sound_one_after_another():
+    first, second = roll_of((KICK, 3, 100)), roll_of((SNARE, 5, 100))
+    timing = np.full((2, 9, 16), 0.25, np.float32)
+    np.testing.assert_array_equal(
+        render(np.stack([first, second]), timing),
+        render(np.concatenate([first, second], axis=1), np.concatenate(timing, axis=1)),
+    )
+
+
 def test_an_early_hit_on_the_first_step_sounds_at_the_start():
     roll = roll_of((KICK, 0, 100))
     early = np.where(roll > 0, -0.4, 0).astype(np.float32)

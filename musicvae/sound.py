@@ -1,0 +1,35 @@
+"""Drums that play in a notebook."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from processing import render
+from processing.drum_synthesis import SAMPLE_RATE
+from processing.errors import MissingLibraryError
+from processing.midi_file import DEFAULT_BPM
+
+if TYPE_CHECKING:
+    from IPython.display import Audio
+
+
+def audio(drums: Any, bpm: float | np.ndarray = DEFAULT_BPM, steps_per_bar: int = 16) -> "Audio":
+    """A player for a notebook.
+
+    Args:
+        drums: what has a `piano_roll` and a `timing`: the output of a model or of a processor.
+            Its windows sound one after another.
+        bpm, steps_per_bar: see `processing.render`.
+
+    Raises:
+        MissingLibraryError: IPython is not installed.
+        PianoRollError, TempoError: see `processing.render`.
+    """
+    try:
+        from IPython.display import Audio
+    except ImportError as error:
+        raise MissingLibraryError(
+            "IPython: found no such library, expected it to play in a notebook: pip install ipython"
+        ) from error
+    sound = render(drums.piano_roll, drums.timing, bpm, steps_per_bar)
+    return Audio(sound, rate=SAMPLE_RATE, normalize=False)
