@@ -2,6 +2,7 @@
 
 import hashlib
 
+import checkpoints
 import pytest
 import torch
 
