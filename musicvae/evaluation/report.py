@@ -36,8 +36,8 @@ LEGENDS = {
     "changes each attribute (rows), in standard deviations of the split.",
 }
 
-# Named figures, or more of them under a name.
-Measures = dict[str, "Figure | Measures"]
+# A name -> a `Figure`, or more measures under that name.
+Measures = dict[str, Any]
 
 
 class ReportError(ValueError):
