@@ -55,6 +55,8 @@ class MusicVAEConfig(PreTrainedConfig):
         decoder_num_layers: its layers.
         dropout: share of the features of encoder and decoder, before their last linear layers,
             that are dropped in training.
+        input_dropout: probability in training with which the decoder's previous frame at a step,
+            or a frame that it looks back at, is replaced by silence.
         free_bits: bits of KL divergence in a sequence that cost nothing.
         max_beta: weight of the KL divergence beyond them, when fully annealed.
         beta_rate: beta at a training step is max_beta * (1 - beta_rate ** step).
@@ -98,6 +100,7 @@ class MusicVAEConfig(PreTrainedConfig):
     decoder_hidden_size: int = 256
     decoder_num_layers: int = 2
     dropout: int | float = 0.0
+    input_dropout: int | float = 0.0
     free_bits: int | float = 48.0
     max_beta: int | float = 0.2
     beta_rate: int | float = 0.0
@@ -169,6 +172,8 @@ class MusicVAEConfig(PreTrainedConfig):
     def validate_dropout(self):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: found {self.dropout}, expected 0 to 1, without 1")
+        if not 0 <= self.input_dropout <= 1:
+            raise ValueError(f"input_dropout: found {self.input_dropout}, expected 0 to 1")
 
     def validate_objective(self):
         for name in ("free_bits", "max_beta"):

@@ -184,7 +184,7 @@ class MusicVAEDecoder(nn.Module):
         self.initial_state = InitialState(context_size, size, num_layers)
         self.lstm = DecoderLSTM(read_size, context_size, size, num_layers, binary_size)
         self.output = nn.Linear(size, self.head.logits_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout, self.input_dropout = nn.Dropout(config.dropout), config.input_dropout
 
     def forward(
         self, contexts: torch.Tensor, frames: torch.Tensor, conditioning: torch.Tensor | None = None
@@ -203,8 +203,10 @@ class MusicVAEDecoder(nn.Module):
         first = self.head.first(len(frames), frames.device)
         features = self._past_features(len(frames), None, frames.device)
         features = torch.cat([features, self.head.features(frames)], 1)
+        features = self._drop_frames(features, features.new_zeros(()))
         steps = torch.arange(frames.shape[1], device=frames.device)
-        previous = self._in_segments(torch.cat([first[:, None], frames[:, :-1]], 1))
+        previous = torch.cat([first[:, None], frames[:, :-1]], 1)
+        previous = self._in_segments(self._drop_frames(previous, first[:, None]))
         numbers = self._in_segments(self._numbers(features, steps, conditioning))
         state = self.initial_state(contexts)
         if contexts.is_cuda:
@@ -319,6 +321,13 @@ class MusicVAEDecoder(nn.Module):
                         features[:, num_past + step] = self.head.features(previous)
                     frames.append(previous)
         return torch.stack(frames, 1)
+
+    def _drop_frames(self, frames: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
+        """In training, silence instead of some (batch, steps, size), see `input_dropout`."""
+        if not self.training or self.input_dropout == 0:
+            return frames
+        dropped = torch.rand(*frames.shape[:2], 1, device=frames.device) < self.input_dropout
+        return silence.where(dropped, frames)
 
     def _past_features(
         self, batch_size: int, history: torch.Tensor | None, device: torch.device

@@ -112,7 +112,8 @@ class OutputHead(nn.Module, ABC):
 
         Args:
             logits: float32 (batch, logits_size).
-            temperature: logits are divided by it; 0 takes what is most likely.
+            temperature: logits are divided by it; 0 takes the most likely hits, and of velocity
+                and timing, where they have a distribution, the median.
             uniform: float32 (batch, num_draws), in [0, 1): what decides each draw.
             known: what is given instead, with frames (batch, frame_size).
 
@@ -238,6 +239,9 @@ class CategoricalHead(OutputHead):
         expression_logits = self._expression_logits(logits, patterns)
         hits = from_patterns(patterns, self.num_drums)
         draws = uniform[..., 1:].split(self.num_drums, -1)
+        if temperature == 0:
+            # Their classes are ordered: the median is the least wrong on average, not the mode.
+            temperature, draws = 1.0, [torch.full_like(draw, 0.5) for draw in draws]
         columns = [
             (sample_classes(expression_logits[name], temperature, draw) + 1) * hits
             for name, draw in zip(self.bins, draws, strict=True)

@@ -35,6 +35,7 @@ DEFAULTS = {
     "decoder_hidden_size": 256,
     "decoder_num_layers": 2,
     "dropout": 0.0,
+    "input_dropout": 0.0,
     "free_bits": 48.0,
     "max_beta": 0.2,
     "beta_rate": 0.0,
@@ -68,6 +69,7 @@ CHANGED = {
     "decoder_hidden_size": 9,
     "decoder_num_layers": 3,
     "dropout": 0.25,
+    "input_dropout": 0.1,
     "free_bits": 1.5,
     "max_beta": 1,
     "beta_rate": 0.9999,
@@ -115,7 +117,7 @@ def test_a_config_that_was_saved_before_a_field_was_there_means_what_it_meant(lo
 SIZES = [name for name, value in DEFAULTS.items() if type(value) is int]
 MAY_BE_0 = ["lookback_bars", "encoder_conditioning_size"]
 SIZES = [name for name in SIZES if "bins" not in name and name not in MAY_BE_0]
-WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "sampling_rate"]
+WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "input_dropout", "sampling_rate"]
 CHOICES = ["output", "input_transform", "decoder", "sampling_schedule", "sampling_method"]
 INVALID = [
     *((name, value) for name in SIZES for value in (0, -1, 2.0, "2", None, True)),
@@ -129,6 +131,7 @@ INVALID = [
     ("num_drums", 13),
     ("beta_rate", 1),
     ("note_dropout", 1.1),
+    ("input_dropout", 1.1),
     ("sampling_rate", 1.1),
 ]
 

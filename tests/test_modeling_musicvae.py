@@ -334,12 +334,41 @@ def test_the_weights_of_a_nade_start_after_glorot():
         assert_uniform(weight, math.sqrt(6 / (6 + 128)))
 
 
+# Dropout of the decoder's input
+
+
+def logits_in_training(input_dropout: float, **settings) -> torch.Tensor:
+    model = random_model(input_dropout=input_dropout, **settings).train()
+    torch.manual_seed(0)
+    return model(ROLLS, TIMING, latents=LATENTS).logits
+
+
+def test_no_frame_but_those_of_the_conditioning_reaches_the_decoder_where_all_are_dropped():
+    model = random_model(input_dropout=1.0).train()
+    silence, silent_timing = torch.zeros_like(ROLLS), torch.zeros_like(TIMING)
+    logits = model(ROLLS, TIMING, latents=LATENTS).logits
+    assert torch.equal(logits, model(silence, silent_timing, latents=LATENTS).logits)
+
+
+@all_outputs
+def test_some_frames_are_dropped_in_training(output):
+    dropped, kept, all_dropped = (logits_in_training(p, **output) for p in (0.3, 0.0, 1.0))
+    assert torch.equal(dropped[:, 0], kept[:, 0])  # where there is none yet
+    assert not torch.isclose(dropped, kept).all()
+    assert not torch.isclose(dropped, all_dropped).all()
+
+
+def test_no_frame_is_dropped_in_evaluation():
+    outputs = (random_model(input_dropout=p)(ROLLS, TIMING, latents=LATENTS) for p in (0.9, 0.0))
+    assert torch.equal(*(output.logits for output in outputs))
+
+
 # What it makes
 
 
 @both_decoders
 @over({"categorical": OUTPUTS["categorical"], "hits": OUTPUTS["hits"]})
-def test_greedy_drums_are_the_most_likely_under_teacher_forcing(output, decoder):
+def test_greedy_drums_have_the_most_likely_hits_and_the_median_velocity_and_timing(output, decoder):
     model, latents = random_model(decoder, **output), random_latents(50)
     drums = model.decode(latents, temperature=0)
     logits = model(**drums, latents=latents).logits
@@ -347,8 +376,10 @@ def test_greedy_drums_are_the_most_likely_under_teacher_forcing(output, decoder)
     assert torch.equal(patterns, patterns_of(drums.piano_roll))
     assert patterns.unique(dim=0).shape[0] > 10
     if model.config.models_expression:
-        most_likely = expression_logits(model, logits, patterns)
-        velocity, timing = (most_likely[name].argmax(-1) for name in ("velocity", "timing"))
+        velocity, timing = (
+            (each.softmax(-1).cumsum(-1) <= 0.5).sum(-1)
+            for each in expression_logits(model, logits, patterns).values()
+        )
         hits = from_patterns(patterns, NUM_DRUMS)
         _, velocity_bins, timing_bins = model.head.to_frames(**drums).split(
             [1, *2 * [NUM_DRUMS]], -1

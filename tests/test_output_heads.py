@@ -170,15 +170,28 @@ def test_frames_are_drawn_as_often_as_they_are_likely(fields, temperature):
 
 
 @categorical_heads
-def test_temperature_zero_takes_the_likeliest_pattern_and_then_its_likeliest_expression(fields):
+def test_temperature_zero_takes_the_likeliest_pattern_and_the_median_expression(fields):
     head = random_head(fields)
-    frames = every_frame(head)
     for logits in random_logits(head, 20):
-        terms = head.log_likelihood(logits.expand(1, frames.shape[1], -1), frames)[0]
-        likeliest = terms[:, 0] == terms[:, 0].max()
-        best = terms.sum(-1).where(likeliest, -torch.inf).argmax()
-        greedy = head.sample(logits[None], 0, torch.rand(1, head.num_draws, generator=seeded()))
-        assert torch.equal(greedy[0], frames[0, best])
+        uniform = torch.rand(1, head.num_draws, generator=seeded())
+        greedy = head.sample(logits[None], 0, uniform)
+        patterns = torch.arange(head.num_patterns)[:, None]
+        silent = F.pad(patterns, (0, head.num_draws - 1))[None]
+        best = head.log_likelihood(logits.expand(1, len(patterns), -1), silent)[0, :, 0].argmax()
+        assert greedy[0, 0] == best
+        # With half a chance for each draw, the median is drawn of a distribution.
+        known = KnownDrums(greedy[:, :1], torch.ones(head.num_drums, dtype=torch.bool), False)
+        median = head.sample(logits[None], 1.0, torch.full_like(uniform, 0.5), known)
+        assert torch.equal(greedy, median)
+
+
+def test_the_median_velocity_is_the_middle_class_of_a_distribution_and_not_its_most_likely():
+    head = random_head({"velocity_bins": 4, "timing_bins": 0, "hit_features": False}, num_drums=1)
+    with torch.no_grad():
+        head.expression_bias.weight.zero_()
+    probabilities = torch.tensor([0.4, 0.15, 0.25, 0.2])
+    logits = torch.cat([torch.tensor([-9.0, 9.0]), probabilities.log()])
+    assert head.sample(logits[None], 0, torch.zeros(1, 2)).tolist() == [[1, 2]]
 
 
 def test_groove_draws_hits_and_takes_velocities_and_offsets_as_they_are():

@@ -112,6 +112,11 @@ class ArchitectureArguments:
     dropout: float = argument(
         MusicVAEConfig.dropout, "share of the features of encoder and decoder that are dropped"
     )
+    input_dropout: float = argument(
+        MusicVAEConfig.input_dropout,
+        "probability with which the decoder's previous frame, or one that it looks back at, is "
+        "replaced by silence in training",
+    )
     free_bits: float = argument(
         MusicVAEConfig.free_bits, "bits of KL divergence in a sequence that cost nothing"
     )
