@@ -7,13 +7,16 @@ Arguments come from a YAML recipe (--config) and from the command line, which wi
 
 import sys
 
-from musicvae.training.arguments import parse_arguments
-from musicvae.training.trainer import train_model
+from musicvae.terminal import one_line_errors
 
 
 def main() -> None:
+    from musicvae.training.arguments import parse_arguments
+    from musicvae.training.trainer import train_model
+
     train_model(parse_arguments(sys.argv[1:], __doc__.splitlines()[0]))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("train_accelerate.py"):
+        main()

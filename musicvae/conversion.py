@@ -1,12 +1,9 @@
 """Converts a MusicVAE for drums that Magenta trained into a model folder. It needs no TensorFlow.
 
-    python convert_magenta.py CHECKPOINT --output_dir DIR
-
-CHECKPOINT is a folder or an http(s) address in the format of magenta.js, or an .npz file that holds
+A checkpoint is a folder or an http(s) address in the format of magenta.js, or an .npz file of
 TensorFlow's variables by their names.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -127,19 +124,6 @@ class Checkpoint:
     num_segments: int | None = None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", help="folder or http(s) address of magenta.js, or .npz file")
-    parser.add_argument("--output_dir", required=True, help="the model folder to make")
-    parser.add_argument("--bars", type=int, help="of an .npz file, which does not say; default 4")
-    parser.add_argument("--push_to_hub", metavar="REPO", help="repository to upload the folder to")
-    arguments = parser.parse_args()
-    convert(arguments.checkpoint, arguments.output_dir, arguments.bars)
-    print(f"Model      {arguments.output_dir}")
-    if arguments.push_to_hub:
-        print(f"Published  {push(arguments.output_dir, arguments.push_to_hub)}")
-
-
 def convert(checkpoint: str, output_dir: str, bars: int | None = None) -> None:
     """Writes a checkpoint of Magenta's as a model folder with processor and model card.
 
@@ -166,7 +150,7 @@ def convert(checkpoint: str, output_dir: str, bars: int | None = None) -> None:
     processor = MusicVAEProcessor(bars=bars, hop_bars=bars, pitch_map="general_midi")
     target.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system as the target, so that the finished folder can be renamed to it.
-    with tempfile.TemporaryDirectory(prefix=".convert_magenta-", dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
         folder = Path(scratch, target.name)
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
@@ -438,7 +422,3 @@ def read_pieces(stream: BinaryIO, max_bytes: int) -> bytes:
 def short(value: Any) -> str:
     """The beginning of a value that may be long."""
     return f"{value!r:.80}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,9 @@
-"""Recreates a released model from data, recipe and seed, and puts it into checkpoints/.
+"""Trains, measures and packages a released model again, from data, recipe and seed.
 
-    python release_musicvae.py musicvae-groove-4bar
-
-In the repository's folder. What an earlier attempt has trained and measured in outputs/ is taken.
+It is put among those of the package; what an earlier attempt has trained and measured in outputs/
+is taken.
 """
 
-import argparse
 import json
 import re
 import shlex
@@ -19,6 +17,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae.cli import verb_parser
 from musicvae.data.windows import load_split, load_splits
 from musicvae.evaluation import evaluate as evaluate_musicvae
 from musicvae.evaluation.card import eval_results, evaluation_section
@@ -28,7 +27,6 @@ from musicvae.training.arguments import parse_arguments as parse_training_argume
 from musicvae.training.checkpoints import PROGRESS, RUN, UNFINISHED, checkpoints, read_json
 from musicvae.training.model_folder import write_samples
 from processing import MusicVAEProcessor
-from processing.groove_midi import SPLITS
 
 # Each release and the recipe that its model is of.
 RECIPES = {
@@ -53,28 +51,15 @@ class ReleaseError(ValueError):
     """A trained model that cannot be released."""
 
 
-def main() -> None:
-    arguments = parse_arguments(sys.argv[1:])
-    release(arguments.name, arguments.split, arguments.data_dir)
-
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", metavar="NAME", choices=RECIPES, help=", ".join(RECIPES))
-    parser.add_argument("--data_dir", help="Groove's zip or folder (default: it is downloaded)")
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="to evaluate on (default: %(default)s)"
-    )
-    return parser.parse_args(argv)
-
-
 def release(name: str, split: str, data_dir: str | None) -> None:
     """Makes checkpoints/NAME, and replaces an older one when the new one is whole.
 
     Raises:
-        ReleaseError: the weights are too large.
+        ReleaseError: there is no release of this name, or the weights are too large.
         CalledProcessError: a training run failed; what it printed says why.
     """
+    if name not in RECIPES:
+        raise ReleaseError(f"name: found {name}, expected one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     data_words = [] if data_dir is None else ["--data_dir", data_dir]
     runs = [train(recipe, data_words)]
@@ -172,10 +157,10 @@ def measure(
 ) -> Report:
     """Evaluates a model, unless the report that is there is of its weights and of the split."""
     argv = [str(model), "--output_dir", str(output_dir), *words, *data_words]
-    arguments = evaluate_musicvae.parse_arguments(argv)
+    arguments = verb_parser("evaluate").parse_args(argv)
     path = output_dir / "evaluation.json"
     if not path.exists() or not is_of(read_reports(path)[0], model, arguments.split):
-        command = shlex.join(["python", "evaluate_musicvae.py", name, *words])
+        command = shlex.join(["musicvae", "evaluate", name, *words])
         evaluate_musicvae.evaluate(arguments, name, command)
     return read_reports(path)[0]
 
@@ -233,7 +218,7 @@ def recreation_section(name: str, runs: Sequence[Path], report: Report) -> str:
 ## Recreate
 
 ```
-python release_musicvae.py {name}
+musicvae release {name}
 ```
 
 trains with seed {seed}, rounds the weights to float16, and evaluates them. This model was made with
@@ -246,7 +231,3 @@ def commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     git = subprocess.run(command, capture_output=True, text=True)
     return git.stdout.strip() if git.returncode == 0 else "unknown"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,5 @@
 """`datasets` builders: windows of drums from the Groove MIDI Dataset or from any MIDI files.
 
-    python -m processing.groove_midi --push_to_hub user/name
-
-pushes those of the Groove MIDI Dataset to the Hugging Face Hub, see `dataset_repository.py`.
-
 When a builder is made, `datasets` replaces `open`, `os.path` and `Path` in this module, and in no
 other of the package, by functions that also know URLs.
 """
@@ -485,9 +481,3 @@ def _read_info(
         yield split, folder / name, {label: row[label] for label in LABELS}
     if not names:
         raise DatasetFolderError(f"{where}: found no performance in 4/4")
-
-
-if __name__ == "__main__":
-    from .dataset_repository import main
-
-    main()

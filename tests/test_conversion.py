@@ -645,7 +645,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
 def test_the_command_converts_and_publishes_in_one_commit(variables, tmp_path):
     write_checkpoint(tmp_path / "js", variables)
-    command = [sys.executable, "-m", "musicvae.conversion", "js", "--output_dir", "model"]
+    command = [sys.executable, "-m", "musicvae", "convert", "js", "--output_dir", "model"]
     with serve(HubHandler) as hub:
         hub.commits = []
         environment = {

@@ -296,8 +296,16 @@ def test_a_bad_argument_is_refused_before_the_hub_is_asked(hub, push, bars):
 
 @pytest.mark.slow
 def test_the_command_pushes_without_warnings_and_says_where_to(hub, environment, demo_grooves):
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "processing.groove_midi"]
-    command += ["--push_to_hub", "command", "--data_dir", str(demo_grooves), "--private"]
+    command = [
+        sys.executable,
+        "-W",
+        "error::RuntimeWarning",
+        "-m",
+        "musicvae",
+        "push-data",
+        "command",
+    ]
+    command += ["--data_dir", str(demo_grooves), "--private"]
     done = subprocess.run(
         [*command, "--bars", "8", "--hop_bars", "4"],
         env=os.environ | environment,

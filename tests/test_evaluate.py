@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny_models import random_model
 from training_runs import LEARNED_LAST, tiny_model
 
-from musicvae.evaluation import evaluate as evaluate_musicvae
-from musicvae.evaluation.evaluate import choose_parts, other_split, parse_arguments
+from musicvae.cli import main
+from musicvae.evaluation.evaluate import choose_parts, other_split
 from musicvae.evaluation.report import LEGENDS
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
@@ -24,17 +24,16 @@ KINDS = {
 
 
 @pytest.fixture
-def evaluate(demo_grooves, tmp_path, monkeypatch):
-    """Runs the script on the demo grooves and a new model, whose folder it returns."""
+def evaluate(demo_grooves, tmp_path):
+    """Runs the command on the demo grooves and a new model, whose folder it returns."""
 
     def run(*words: str, **settings) -> Path:
         torch.manual_seed(0)
         model = tiny_model(**settings)
         torch.nn.init.normal_(model.attribute_vectors)
         model.save_pretrained(tmp_path / "model")
-        script = f"evaluate_musicvae.py {tmp_path}/model --data_dir {demo_grooves} --num_samples 8"
-        monkeypatch.setattr("sys.argv", [*script.split(), *words])
-        evaluate_musicvae.main()
+        command = f"evaluate {tmp_path}/model --data_dir {demo_grooves} --num_samples 8"
+        main([*command.split(), *words])
         return tmp_path / "model"
 
     return run
@@ -45,7 +44,7 @@ def test_a_model_of_any_kind_is_evaluated(evaluate, settings):
     folder = evaluate(**settings) / "evaluation"
     report = json.loads((folder / "evaluation.json").read_text())
     assert report["split"] == "test"
-    assert report["command"].startswith("python evaluate_musicvae.py ")
+    assert report["command"].startswith("musicvae evaluate ")
     assert set(report["measures"]) <= set(LEGENDS)
     assert {"reconstruction", "samples", "attributes"} <= set(report["measures"])
     names = {path.name for path in folder.iterdir()}
@@ -112,14 +111,14 @@ def test_a_split_is_compared_with_another():
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("--batch_size 0", "batch_size: found 0, expected at least 1"),
-        ("--num_samples 1", "num_samples: found 1, expected at least 2"),
-        ("--seed -1", "seed: found -1, expected at least 0"),
+        ("--batch_size 0", "batch_size: found 0, expected a whole number, 1 or more"),
+        ("--num_samples 1", "num_samples: found 1, expected a whole number, 2 or more"),
+        ("--seed -1", "seed: found -1, expected a whole number, 0 or more"),
         ("--data midi_folder", "data_dir: found none, expected the folder of your MIDI files"),
-        ("", "output_dir: found none, expected one for a model that is in no folder"),
+        ("", "output_dir: found none, expected a folder for a model on the Hub"),
     ],
 )
 def test_bad_arguments_are_refused(words, error, capsys):
-    with pytest.raises(SystemExit):
-        parse_arguments(["user/drummer", *words.split()])
-    assert error in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit:
+        main(["evaluate", "user/drummer", *words.split()])
+    assert error in f"{exit.value}{capsys.readouterr().err}"

@@ -14,7 +14,7 @@ from training_runs import tiny_model
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.drum_attributes import hihat_density, measure_attributes
 from modeling_musicvae.latent_space import attribute_vectors
-from musicvae import sample as sample_musicvae
+from musicvae.cli import main
 from musicvae.sample import draw_grooves
 from processing import MusicVAEProcessor
 
@@ -54,15 +54,13 @@ def folder(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def sample(folder, tmp_path, monkeypatch):
+def sample(folder, tmp_path):
     """Runs the command on the model in `folder`, or another, and returns its output folder."""
     numbers = itertools.count()
 
     def run(words: str = "", model: Path = folder) -> Path:
         output_dir = tmp_path / f"drums-{next(numbers)}"
-        argv = ["musicvae-sample", str(model), f"--output_dir={output_dir}", *words.split()]
-        monkeypatch.setattr("sys.argv", argv)
-        sample_musicvae.main()
+        main(["sample", f"--model={model}", f"--output_dir={output_dir}", *words.split()])
         return output_dir
 
     return run
@@ -72,18 +70,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_groove_is_a_file_and_one_picture_has_them_all(sample, capfd):
-    drums = sample("--num_samples 3")
-    names = ["groove-1.mid", "groove-2.mid", "groove-3.mid", "grooves.png"]
-    assert sorted(contents(drums)) == names
-    assert capfd.readouterr() == ("".join(f"{drums / name}\n" for name in names), "")
+def test_every_groove_is_midi_and_sound_and_one_picture_has_them_all(sample, capfd):
+    drums = sample("--num_samples 3 --bpm 90")
+    names = {f"groove-{index}{suffix}" for index in (1, 2, 3) for suffix in (".mid", ".wav")}
+    assert set(contents(drums)) == names | {"grooves.png"}
+    printed, errors = capfd.readouterr()
+    lines = [
+        f"{drums}/groove-{index}.mid  4 bars, 90 bpm, "
+        f"{np.count_nonzero(READER.read(drums / f'groove-{index}.mid').piano_roll)} hits"
+        for index in (1, 2, 3)
+    ]
+    assert (printed.splitlines(), errors) == ([*lines, f"{drums}/grooves.png"], "")
     with Image.open(drums / "grooves.png") as picture:
         assert picture.size == (900, 3 * 230 + 34)
 
 
 def test_more_grooves_than_can_be_looked_at_are_not_all_pictured(sample):
     drums = sample("--num_samples 9 --bars 1")
-    assert len(contents(drums)) == 10
+    assert len(contents(drums)) == 19
     with Image.open(drums / "grooves.png") as picture:
         assert picture.size == (900, 8 * 230 + 34)
 
@@ -93,7 +97,7 @@ def test_a_file_is_replaced_by_one_of_its_name_only(sample, tmp_path):
     for name in ("groove-1.mid", "groove-9.mid"):
         (tmp_path / "drums-0" / name).write_text("mine")
     found = contents(sample("--num_samples 1"))
-    assert set(found) == {"groove-1.mid", "groove-9.mid", "grooves.png"}
+    assert set(found) == {"groove-1.mid", "groove-1.wav", "groove-9.mid", "grooves.png"}
     assert found["groove-1.mid"].startswith(b"MThd")
     assert found["groove-9.mid"] == b"mine"
 
@@ -165,15 +169,15 @@ def test_several_attributes_are_all_added(model, sample):
 
 
 BAD_WORDS = {
-    "--num_samples 0": "num_samples: found 0, expected 1 to 10000",
-    "--bars 0": "bars: found 0, expected 1 to 4096",
-    "--seed -1": "seed: found -1, expected 0 to 4294967295",
+    "--num_samples 0": "num_samples: found 0, expected a whole number, 1 to 10000",
+    "--bars 0": "bars: found 0, expected a whole number, 1 or more",
+    "--seed -1": "seed: found -1, expected a whole number, 0 to 4294967295",
     "--bpm 501": "bpm: found 501.0, expected 20 to 500",
-    "--bpm nan": "bpm: found nan, expected 20 to 500",
-    "--temperature -1": "temperature: found -1.0, expected 0 or more",
-    "--attributes funk=1": "--attributes: found funk=1, expected a number for one of density",
-    "--attributes density": "--attributes: found density, expected a number for one of density",
-    "--attributes swing=inf": "--attributes: found swing=inf, expected a number for one of density",
+    "--temperature -1": "temperature: found -1, expected a number, 0 or more",
+    "--attributes funk=1": "attribute: found 'funk', expected one of ['density', ",
+    "--attributes density": "--attributes: found density, expected a name and a number",
+    "--attributes swing=inf": "--attributes: found swing=inf, expected a name and a number",
+    "--device gpu": "device: found gpu, expected one of this machine: ",
 }
 
 
@@ -199,7 +203,7 @@ def test_a_file_is_no_output_folder(sample, tmp_path, capsys):
 
 def test_a_model_that_does_not_exist_is_refused(sample, tmp_path, capsys):
     error = error_of(sample, "", tmp_path / "nowhere", capsys=capsys)
-    assert f"MODEL: found {tmp_path}/nowhere, expected a model folder or the name of" in error
+    assert f"model: found {tmp_path}/nowhere, expected a model folder or the name of" in error
 
 
 def test_a_model_without_attribute_vectors_adds_none(sample, tmp_path, capsys):
@@ -213,14 +217,14 @@ def test_a_model_without_attribute_vectors_adds_none(sample, tmp_path, capsys):
     [{"hits_as_controls": True}, {"input_transform": "tap", "input_as_controls": True}],
     ids=["hits", "taps"],
 )
-def test_a_model_that_is_told_what_to_play_is_refused(settings, sample, tmp_path, capsys):
+def test_a_model_that_is_conditioned_on_drums_is_refused(settings, sample, tmp_path, capsys):
     folder = save(tiny_model(**settings), tmp_path / "model")
     error = error_of(sample, "", folder, capsys=capsys)
-    assert "which is told what to play" in error
-    assert "the recipe groove_4bar trains it" in error
+    assert "model: found one that is conditioned on drums, expected an unconditional" in error
+    assert "groove_4bar" in error
 
 
 @pytest.mark.parametrize("input_transform", ["humanize", "tap", "remove_drums"])
 def test_a_model_that_reads_other_drums_than_it_plays_plays_too(input_transform, sample, tmp_path):
     folder = save(lively_model(input_transform=input_transform), tmp_path / "model")
-    assert len(contents(sample("--num_samples 1", folder))) == 2
+    assert len(contents(sample("--num_samples 1", folder))) == 3

@@ -1,6 +1,5 @@
 """Windows of the Groove MIDI Dataset as a dataset repository on the Hugging Face Hub."""
 
-import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -215,22 +214,3 @@ def _explained_errors(repository: str) -> Iterator[None]:
         # Not `from error`: what was sent is in there, and the token with it.
         advice = remedy(error, "choose another repository", TRY_LATER)
         raise DatasetRepositoryError(f"{repository}: {reason(error)}: {advice}") from None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m processing.groove_midi",
-        description="Pushes windows of the Groove MIDI Dataset to the Hugging Face Hub, as the "
-        "configuration '{bars}bar' of a dataset repository.",
-    )
-    parser.add_argument(
-        "--push_to_hub", required=True, metavar="REPOSITORY", help="its name there, 'user/name'"
-    )
-    parser.add_argument("--data_dir", help="Groove's zip or folder; if not given, it is downloaded")
-    parser.add_argument("--bars", type=int, default=4, help="bars in a window (default: 4)")
-    parser.add_argument(
-        "--hop_bars", type=int, default=1, help="bars between the starts of windows (default: 1)"
-    )
-    parser.add_argument("--private", action="store_true", help="make the repository private")
-    arguments = vars(parser.parse_args())
-    push_groove(arguments.pop("push_to_hub"), **arguments)

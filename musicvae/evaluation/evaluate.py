@@ -1,16 +1,11 @@
 """Measures a trained MusicVAE on a split of a dataset, and writes figures, tables and pictures.
 
-    python evaluate_musicvae.py MODEL --split test
-
 Everything is measured on windows that do not overlap, with 95 % intervals by a bootstrap over
 recordings, beside trivial players and other baselines.
 """
 
-import argparse
-import shlex
-import sys
+from argparse import Namespace
 from functools import partial
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
@@ -23,22 +18,15 @@ from musicvae.evaluation.report import Measures, facts_of, write_report
 from musicvae.evaluation.samples import draw_samples, measure_samples
 from musicvae.evaluation.transformations import measure_transformation
 from musicvae.evaluation.windows import Windows, load_windows
-from processing.groove_midi import SPLITS
 
 NUM_PAIRS = 200
 
 
-def main() -> None:
-    arguments = parse_arguments(sys.argv[1:])
-    command = shlex.join(["python", "evaluate_musicvae.py", *sys.argv[1:]])
-    evaluate(arguments, arguments.model, command)
-
-
-def evaluate(arguments: argparse.Namespace, name: str, command: str) -> None:
+def evaluate(arguments: Namespace, name: str, command: str) -> None:
     """Measures a model and writes the report.
 
     Args:
-        arguments: see `parse_arguments`.
+        arguments: those of `musicvae evaluate`.
         name: of the model, in the report.
         command: in the report, that makes the same.
 
@@ -87,37 +75,6 @@ def evaluate(arguments: argparse.Namespace, name: str, command: str) -> None:
     write_report(facts, measures, output_dir)
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", metavar="MODEL", help="its folder, or its name on the Hub")
-    parser.add_argument(
-        "--data", default="groove", help="as train_accelerate.py takes it (default: %(default)s)"
-    )
-    parser.add_argument("--data_dir", help="Groove's zip or folder, or your folder of MIDI files")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="(default: %(default)s)")
-    parser.add_argument("--output_dir", type=Path, help="(default: MODEL/evaluation)")
-    parser.add_argument("--parts", nargs="+", help="what to measure (default: all that applies)")
-    numbers = {
-        "batch_size": (64, 1, "windows that the model is given at once"),
-        "seed": (0, 0, "of everything random"),
-        "num_samples": (1000, 2, "new drums to draw"),
-    }
-    for name, (default, _, description) in numbers.items():
-        help = f"{description} (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=int, default=default, help=help)
-    arguments = parser.parse_args(argv)
-    for name, (_, minimum, _) in numbers.items():
-        if getattr(arguments, name) < minimum:
-            parser.error(f"{name}: found {getattr(arguments, name)}, expected at least {minimum}")
-    if arguments.data == "midi_folder" and arguments.data_dir is None:
-        parser.error("data_dir: found none, expected the folder of your MIDI files")
-    if arguments.output_dir is None:
-        if not Path(arguments.model).is_dir():
-            parser.error("output_dir: found none, expected one for a model that is in no folder")
-        arguments.output_dir = Path(arguments.model, "evaluation")
-    return arguments
-
-
 def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]:
     """What is measured of a model of this kind, or of that what is asked for."""
     config = model.config
@@ -164,7 +121,3 @@ def measure(
 def other_split(split: str) -> str:
     """The split whose drummers are compared with those of `split`."""
     return "train" if split == "validation" else "validation"
-
-
-if __name__ == "__main__":
-    main()

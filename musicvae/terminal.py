@@ -1,0 +1,89 @@
+"""Errors in one line, and suggestions for mistyped words, on the command line."""
+
+import argparse
+import difflib
+import math
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+# The packages of the extra [train] that are imported by name.
+TRAINING_PACKAGES = ("accelerate", "aiohttp", "datasets", "tensorboard", "yaml")
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and which suggests what may be meant."""
+
+    def __init__(self, *args, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs, allow_abbrev=False)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace=None):
+        for word in sys.argv[1:] if args is None else args:
+            if word == "--":
+                break
+            option, _, _ = word.partition("=")
+            if option.startswith("--") and option not in self._option_string_actions:
+                self.error(unknown("option", option, self._option_string_actions))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+
+
+def unknown(kind: str, word: str, known: Collection[str]) -> str:
+    """The error about a word that is not among those known, with the nearest of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    expected = f": did you mean {close[0]}?" if close else f", expected one of {', '.join(known)}"
+    return f"found unknown {kind} {word}{expected}"
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number in a range, for `add_argument`."""
+    expected = f"a whole number, {_range(least, most)}"
+    return lambda word: _parsed(word, int, least, most, expected)
+
+
+def number(least: float, most: float | None = None) -> Callable[[str], float]:
+    """The type of an argument that is a number in a range, for `add_argument`."""
+    expected = f"a number, {_range(least, most)}"
+    return lambda word: _parsed(word, float, least, most, expected)
+
+
+def _range(least: float, most: float | None) -> str:
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+def _parsed(word, kind, least, most, expected):
+    try:
+        value = kind(word)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= (math.inf if most is None else most) or value == math.inf:
+        raise argparse.ArgumentTypeError(f"found {word}, expected {expected}")
+    return value
+
+
+@contextmanager
+def one_line_errors(program: str) -> Iterator[None]:
+    """Ends the program with one line instead of a traceback where the user can mend the error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_PACKAGES:
+            raise
+        sys.exit(
+            f"{program}: found no package {error.name}, expected those for training: "
+            "pip install 'musicvae[train]'"
+        )
+    except (OSError, ValueError, FloatingPointError) as error:
+        sys.exit(f"{program}: {one_line(error)}")
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
