@@ -9,8 +9,6 @@ import io
 import json
 import math
 import re
-import tempfile
-import time
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -23,6 +21,10 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from modeling_musicvae import MusicVAEModel, load_magenta_variables
 from processing import MusicVAEProcessor
 from processing.drum_kit import NUM_DRUMS, PITCH_MAPS
+
+from .atomic import whole_folder
+from .hub import explained_errors, open_repository
+from .retrying import retry
 
 STEPS_PER_BAR = 16
 SPEC, MANIFEST = "config.json", "weights_manifest.json"
@@ -43,7 +45,7 @@ SHARD_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # neither absolute
 MAX_JSON_BYTES = 1 << 20
 MAX_NPZ_BYTES = 1 << 32
 PIECE_BYTES = 1 << 20
-ATTEMPTS, RETRY_SECONDS, TIMEOUT_SECONDS = 3, 1, 30
+ATTEMPTS, TIMEOUT_SECONDS = 3, 30
 
 CARD = """---
 {{ card_data }}
@@ -148,14 +150,10 @@ def convert(checkpoint: str, output_dir: str, bars: int | None = None) -> None:
     model = build_model(checkpoint, original)
     bars = original.bars
     processor = MusicVAEProcessor(bars=bars, hop_bars=bars, pitch_map="general_midi")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # On the same file system as the target, so that the finished folder can be renamed to it.
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as scratch:
-        folder = Path(scratch, target.name)
+    with whole_folder(target) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         write_card(folder, checkpoint, original, model)
-        folder.rename(target)
 
 
 def build_model(checkpoint: str, original: Checkpoint) -> MusicVAEModel:
@@ -201,10 +199,10 @@ def write_card(folder: Path, checkpoint: str, original: Checkpoint, model: Music
 
 def push(folder: str, repo: str) -> str:
     """Uploads a model folder as one commit and returns where it is; makes the repository."""
-    api = HfApi()
-    repo_id = api.create_repo(repo, exist_ok=True).repo_id
-    api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Convert from Magenta")
-    return f"{api.endpoint}/{repo_id}"
+    name, api = open_repository(repo).name, HfApi()
+    with explained_errors(name):
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Convert from Magenta")
+    return f"{api.endpoint}/{name}"
 
 
 # --- An .npz file of TensorFlow variables ---------------------------------------------------------
@@ -401,14 +399,16 @@ def read_file(path: str, max_bytes: int) -> bytes:
 
 def download(url: str, max_bytes: int) -> bytes:
     """Tries again where line or server fail, not where the server refuses."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-                return read_pieces(response, max_bytes)
-        except (OSError, HTTPException) as error:
-            if attempt == ATTEMPTS or getattr(error, "code", 500) < 500:
-                raise
-            time.sleep(RETRY_SECONDS * attempt)
+
+    def read() -> bytes:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            return read_pieces(response, max_bytes)
+
+    def is_transient(error: Exception) -> bool:
+        failed = isinstance(error, (OSError, HTTPException))
+        return failed and getattr(error, "code", 500) >= 500
+
+    return retry(read, is_transient, ATTEMPTS)
 
 
 def read_pieces(stream: BinaryIO, max_bytes: int) -> bytes:

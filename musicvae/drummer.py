@@ -14,6 +14,7 @@ from processing.errors import TempoError
 from processing.midi_file import MAX_BPM, MIN_BPM, pretty_midi_bytes
 from processing.picture import draw_piano_rolls
 
+from .atomic import whole_file
 from .paths import RELEASED
 from .sample import draw_grooves
 
@@ -48,13 +49,8 @@ class Drums:
     def write(self, path: str | Path) -> None:
         """Writes a MIDI file, replacing it where it exists."""
         midi = self.processor.decode(self.piano_roll, self.timing, self.bpm)
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
+        with whole_file(Path(path)) as temporary:
             temporary.write_bytes(pretty_midi_bytes(midi))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def write_wav(self, path: str | Path) -> None:
         """Writes them as sound, see `processing.render`."""

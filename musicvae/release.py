@@ -10,21 +10,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae.atomic import whole_folder, write_text
 from musicvae.cli import verb_parser
 from musicvae.data.windows import load_split, load_splits
 from musicvae.evaluation import evaluate as evaluate_musicvae
 from musicvae.evaluation.card import eval_results, evaluation_section
 from musicvae.evaluation.plots import draw_rate_distortion
-from musicvae.evaluation.report import Report, as_json, facts_of, read_reports, write_text
+from musicvae.evaluation.report import Report, as_json, facts_of, read_reports
 from musicvae.training.arguments import parse_arguments as parse_training_arguments
-from musicvae.training.checkpoints import PROGRESS, RUN, UNFINISHED, checkpoints, read_json
+from musicvae.training.checkpoints import PROGRESS, RUN, checkpoints, read_json
 from musicvae.training.model_folder import write_samples
 from processing import MusicVAEProcessor
 
@@ -67,9 +67,8 @@ def release(name: str, split: str, data_dir: str | None) -> None:
         runs = train_curve(runs[0], train(BASELINES[name], data_words), data_words)
     trained, *compared = runs
 
-    CHECKPOINTS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(UNFINISHED, f"{name}-", CHECKPOINTS) as temporary:
-        folder, evaluations = Path(temporary, name), OUTPUTS / "releases" / name
+    place, evaluations = CHECKPOINTS / name, OUTPUTS / "releases" / name
+    with whole_folder(place, replace=True) as folder:
         round_model(trained, folder)
         add_samples(recipe, folder)
         words = ["--split", split]
@@ -82,10 +81,6 @@ def release(name: str, split: str, data_dir: str | None) -> None:
         if others:
             write_comparison(report, others, folder / "evaluation")
         write_card(name, runs, report, others, folder)
-        place = CHECKPOINTS / name
-        if place.exists():
-            place.rename(Path(temporary, "old"))
-        folder.rename(place)
     print(f"Released  {place}")
 
 

@@ -150,7 +150,7 @@ def test_a_first_checkpoint_that_finds_no_room(accelerator, settings, tmp_path):
 
 
 def test_what_a_kill_left_is_no_checkpoint_and_is_removed(checkpoint, tmp_path):
-    for name in "checkpoint-2.tmp", "checkpoint-0.old.tmp":
+    for name in ".checkpoint-2.tmp", ".checkpoint-0.old.tmp":
         shutil.copytree(checkpoint, checkpoint.with_name(name))
     assert checkpoints(tmp_path) == [checkpoint]
     remove_unfinished(tmp_path)

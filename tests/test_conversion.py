@@ -28,7 +28,7 @@ from test_magenta_variables import Arrays, random_variables
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel, load_magenta_variables
 from modeling_musicvae.drum_patterns import DEFAULT_VELOCITY, from_patterns
-from musicvae import conversion
+from musicvae import retrying
 from musicvae.conversion import MagentaCheckpointError, convert
 from processing import MusicVAEProcessor
 from processing.drum_kit import PITCH_MAPS
@@ -360,7 +360,7 @@ def serve(handler: Callable[..., Any]) -> Iterator[ThreadingHTTPServer]:
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(conversion, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(retrying, "FIRST_WAIT", 0)
     with serve(partial(CheckpointHandler, directory=tmp_path)) as server:
         server.requests, server.failures = [], {}
         yield server

@@ -20,7 +20,8 @@ from huggingface_hub import DatasetCard
 from loopback_hub import Repository
 from test_loopback_hub import asked
 
-from musicvae.data.dataset_repository import NUM_SHARDS, DatasetRepositoryError, push_groove
+from musicvae.data.dataset_repository import NUM_SHARDS, push_groove
+from musicvae.hub import RepositoryError
 from processing import GrooveMIDI
 from processing.groove_midi import SPLITS
 
@@ -221,7 +222,7 @@ def test_a_repository_is_private_where_that_is_asked_for(hub, push):
 
 def test_a_public_repository_is_not_taken_for_a_private_one(pushed, push):
     head = pushed.find("main").id
-    with pytest.raises(DatasetRepositoryError, match="found a public .*, expected a private one"):
+    with pytest.raises(RepositoryError, match="found a public .*, expected a private one"):
         push(pushed.id, private=True)
     assert pushed.find("main").id == head
 
@@ -232,7 +233,7 @@ def failed_push(token: str, *args: Any, **settings: Any) -> str:
         patch.setenv("HF_TOKEN", token)
         try:
             push_groove(*args, **settings)
-        except DatasetRepositoryError:
+        except RepositoryError:
             return traceback.format_exc()
     return ""
 
@@ -254,7 +255,7 @@ def test_access_is_checked_before_windows_are_made(
 ):
     token = hub.create_token(user, role) if user else role
     shown = client(failed_push, token, repository, str(demo_grooves), bars=3)
-    assert re.search(f"DatasetRepositoryError: {repository}: .*{message}", shown)
+    assert re.search(f"RepositoryError: {repository}: .*{message}", shown)
     assert not (token and token in shown)
     assert list(Path(environment["HF_DATASETS_CACHE"]).rglob("3bar*")) == []
 
@@ -262,14 +263,14 @@ def test_access_is_checked_before_windows_are_made(
 @pytest.mark.parametrize("fault", [500, 503, "drop"])
 def test_a_hub_that_is_down_is_told_at_once(fault, hub, push):
     hub.fail(".*", "", fault)
-    with pytest.raises(DatasetRepositoryError, match="^ann/down: .*: try again later"):
+    with pytest.raises(RepositoryError, match="^ann/down: .*: try again later"):
         push("ann/down", bars=3)
 
 
 @pytest.mark.slow
 def test_a_commit_that_fails_leaves_nothing_and_can_be_made_again(hub, push, client, made):
     hub.fail("POST", "/commit/", 503, times=1)
-    with pytest.raises(DatasetRepositoryError, match="the Hub answers 503 .*: try again later"):
+    with pytest.raises(RepositoryError, match="the Hub answers 503 .*: try again later"):
         push("ann/again")
     assert hub.repo("ann/again", "datasets").files() == {}
     push("ann/again")

@@ -27,6 +27,7 @@ from test_model_folder import STRANGER
 from training_runs import RUN, TWO_PROCESSES, assert_ends_like, launch, launched, parse
 
 from modeling_musicvae import MusicVAEModel
+from musicvae.hub import RepositoryError
 from musicvae.training import publishing
 from musicvae.training.arguments import HubArguments, TrainingArguments
 from musicvae.training.checkpoints import Progress, checkpoint_weights, checkpoints
@@ -35,8 +36,7 @@ from musicvae.training.publishing import (
     MAX_ATTEMPTS,
     STAGING,
     Publisher,
-    PublishingError,
-    open_repository,
+    open_model_repository,
     upload_command,
 )
 from processing import MusicVAEProcessor
@@ -106,7 +106,7 @@ def publish(
 ) -> None:
     """A training run without training, of which the first step is the best one."""
     hub = HubArguments(push_to_hub=True, hub_strategy=strategy)
-    hub.hub_model_id = open_repository(hub, output_dir)
+    hub.hub_model_id = open_model_repository(hub, output_dir)
     training = TrainingArguments(str(output_dir), max_steps=steps[-1] if finish else None)
     publisher = Publisher(hub, training, write_model)
     for step in steps:
@@ -221,17 +221,17 @@ def test_a_private_repository_stays_so(run, repo, hub, output_dir):
     run(open_repository_as, private=True)
     assert repo().private
     hub.repo(repo().id).private = False
-    with pytest.raises(PublishingError, match="found a public repository, expected a private one"):
+    with pytest.raises(RepositoryError, match="found a public repository, expected a private one"):
         run(open_repository_as, private=True)
 
 
 def open_repository_as(output_dir: Path, name: str | None = None, private: bool = False) -> None:
-    open_repository(HubArguments(True, name, private), output_dir)
+    open_model_repository(HubArguments(True, name, private), output_dir)
 
 
 def publish_without_logs(output_dir: Path) -> None:
     hub = HubArguments(push_to_hub=True, hub_strategy="every_save")
-    hub.hub_model_id = open_repository(hub, output_dir)
+    hub.hub_model_id = open_model_repository(hub, output_dir)
     publisher = Publisher(hub, TrainingArguments(str(output_dir)), write_model)
     progress = save(output_dir, 4, best_step=4)
     shutil.rmtree(output_dir / "logs")
@@ -254,7 +254,7 @@ def pile_up(output_dir: Path) -> None:
         write_model(folder, weights, step, progress)
 
     hub = HubArguments(push_to_hub=True, hub_strategy="every_save")
-    hub.hub_model_id = open_repository(hub, output_dir)
+    hub.hub_model_id = open_model_repository(hub, output_dir)
     publisher = Publisher(hub, TrainingArguments(str(output_dir)), write_slowly)
     for step in (1, 2, 3, 4):
         publisher.publish(save(output_dir, step, best_step=1))
@@ -378,7 +378,7 @@ def train_and_publish(output_dir: Path, token: str | None = None, **arguments) -
         ("token that is none", "log in by `hf auth login`, or set HF_TOKEN"),
         ("token to read", "403 .*: use a token that may write there"),
         ("name of another's", "403 .*: use a token that may write there"),
-        ("impossible name", "hub_model_id: .*'ann/my drums'"),
+        ("impossible name", "my drums: .*: choose another --hub_model_id"),
         ("hub in trouble", "the Hub answers 503 .*: try again later"),
         ("hub down", "the Hub cannot be reached .*: try again later"),
     ],
@@ -395,7 +395,7 @@ def test_without_access_no_step_is_trained(case, message, hub, client, token, ou
     name = {"name of another's": "bob/drums", "impossible name": "my drums"}.get(case, "drums")
     if case.startswith("hub"):
         hub.fail(".*", "", 503 if case == "hub in trouble" else "drop")
-    with pytest.raises(PublishingError, match=message) as error:
+    with pytest.raises(RepositoryError, match=message) as error:
         client(train_and_publish, output_dir, secret, data="demo", hub_model_id=name)
     assert not secret or secret not in f"{error.value} {error.value.__cause__}"
     assert list(output_dir.iterdir()) == []

@@ -2,7 +2,6 @@
 
 import hashlib
 
-import checkpoints
 import pytest
 import torch
 

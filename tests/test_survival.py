@@ -58,7 +58,7 @@ def stall_at_step_3(output_dir: Path, function: str) -> None:
     original = getattr(checkpoint_module, function)
 
     def stalled(*args):
-        if any(name.startswith("checkpoint-3") for name in checkpoint_names(output_dir)):
+        if any("checkpoint-3" in name for name in checkpoint_names(output_dir)):
             (output_dir / "stalled").touch()
             signal.pause()
         return original(*args)
@@ -147,9 +147,9 @@ def test_a_run_killed_twenty_times_ends_like_one_that_never_was(start, never_kil
 @pytest.mark.parametrize(
     ("function", "newest", "left"),
     [
-        ("write_json", 2, {"checkpoint-2", "checkpoint-3.tmp"}),
-        ("synchronize", 2, {"checkpoint-2", "checkpoint-3.tmp"}),
-        ("discard", 3, {"checkpoint-2", "checkpoint-3"}),
+        ("write_json", 2, {"checkpoint-2", ".checkpoint-3.tmp"}),
+        ("put_in_place", 2, {"checkpoint-2", ".checkpoint-3.tmp"}),
+        ("discard_folder", 3, {"checkpoint-2", "checkpoint-3"}),
     ],
     ids=["half written", "not yet on the disk", "before the old one is dropped"],
 )

@@ -1,17 +1,14 @@
 """Windows of the Groove MIDI Dataset as a dataset repository on the Hugging Face Hub."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import httpx2
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from processing.drum_kit import DRUM_NAMES
 from processing.groove_midi import SPLITS, GrooveMIDI
 
-from ..hub_errors import reason, remedy
+from ..hub import explained_errors, open_repository
 
 TRAIN = "accelerate launch train_accelerate.py --config recipes/groove_4bar.yaml"
 # Files of training windows: processes share a streaming dataset file by file.
@@ -92,11 +89,10 @@ too; how they differ from it is told above. Please cite:
 > {{ info.citation }}
 """
 
-TRY_LATER = "try again later; windows that were made are kept"
-
-
-class DatasetRepositoryError(ValueError):
-    """A dataset repository that cannot be written to, or that cannot be asked for."""
+ADVICE = {
+    "elsewhere": "choose another repository",
+    "otherwise": "try again later; windows that were made are kept",
+}
 
 
 def push_groove(
@@ -121,19 +117,13 @@ def push_groove(
 
     Raises:
         ValueError: an argument is out of range.
-        DatasetRepositoryError: the repository cannot be written to, which is found out before
-            windows are made, or is public against `private`; the message says what to do.
+        RepositoryError: the repository cannot be written to, which is found out before windows
+            are made, or is public against `private`; the message says what to do.
         DatasetFolderError, MidiError: see `GrooveMIDI`.
     """
     groove = GrooveMIDI(data_dir=data_dir, bars=bars, hop_bars=hop_bars)
     name = groove.config.name
-    with _explained_errors(repository):
-        repository, is_private = _open_repository(repository, private)
-    if private and not is_private:
-        raise DatasetRepositoryError(
-            f"{repository}: found a public repository, expected a private one: make it private in "
-            "its settings, or choose another repository"
-        )
+    repository, is_private = open_repository(repository, private, "dataset", **ADVICE)
     address = f"{HfApi().endpoint}/datasets/{repository}"
     print(f"Repository  {address}, {'private' if is_private else 'public'}")
     groove.download_and_prepare()
@@ -143,23 +133,13 @@ def push_groove(
     num_shards = dict.fromkeys(windows, 1)
     if "train" in windows:
         num_shards["train"] = min(NUM_SHARDS, len(windows["train"]))
-    with _explained_errors(repository):
+    with explained_errors(repository, **ADVICE):
         windows.push_to_hub(
             repository, name, num_shards=num_shards, commit_message=f"Upload {name}"
         )
         _write_card(repository, groove)
     print(f"Published   {address}")
     return address
-
-
-def _open_repository(repository: str, private: bool) -> tuple[str, bool]:
-    """Its whole name, and whether it is private, once it is there and may be written to."""
-    api = HfApi()
-    repository = api.create_repo(
-        repository, repo_type="dataset", private=private or None, exist_ok=True
-    ).repo_id
-    api.auth_check(repository, repo_type="dataset", write=True)
-    return repository, api.dataset_info(repository).private
 
 
 def _write_card(repository: str, groove: GrooveMIDI) -> None:
@@ -204,13 +184,3 @@ def _write_card(repository: str, groove: GrooveMIDI) -> None:
         repo_type="dataset",
         commit_message="Describe the windows",
     )
-
-
-@contextmanager
-def _explained_errors(repository: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, httpx2.TransportError) as error:
-        # Not `from error`: what was sent is in there, and the token with it.
-        advice = remedy(error, "choose another repository", TRY_LATER)
-        raise DatasetRepositoryError(f"{repository}: {reason(error)}: {advice}") from None

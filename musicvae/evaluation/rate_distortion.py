@@ -10,8 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from musicvae.atomic import write_text
+
 from .plots import draw_rate_distortion
-from .report import Report, ReportError, cell, number, read_reports, write_text
+from .report import Report, ReportError, cell, number, read_reports
 
 WAYS = ("teacher_forced", "sampled", "greedy")
 HEAD = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modeling_musicvae import MusicVAEModel
+from musicvae.atomic import write_text
 from musicvae.training.model_folder import machine
 
 from .bootstrap import Figure
@@ -66,13 +67,6 @@ def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) ->
     content = facts | {"measures": as_json(measures)}
     write_text(output_dir / "evaluation.json", json.dumps(content, indent=2) + "\n")
     write_text(output_dir / "evaluation.md", as_markdown(facts, measures))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def facts_of(model: MusicVAEModel) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from ..atomic import UNFINISHED, discard_folder, put_in_place, remove_folder, unfinished
 from .arguments import Arguments, TrainingArguments
 
 PROGRESS, RUN, CHECKSUMS = "progress.json", "run.json", "checksums.json"
-UNFINISHED = ".tmp"  # how the name of a folder ends while it is written
 # Arguments that may change when a run goes on; all others decide what it computes.
 FREE_ARGUMENTS = {
     "eval_steps",
@@ -68,8 +67,7 @@ def describe_run(arguments: Arguments, num_processes: int, data: str) -> Run:
 def checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     folders = Path(output_dir, "checkpoints").glob("checkpoint-*")
-    whole = [folder for folder in folders if folder.suffix != UNFINISHED]
-    return sorted(whole, key=lambda folder: int(folder.name.split("-")[1]))
+    return sorted(folders, key=lambda folder: int(folder.name.split("-")[1]))
 
 
 def checkpoint_weights(output_dir: Path, step: int) -> Path:
@@ -78,9 +76,9 @@ def checkpoint_weights(output_dir: Path, step: int) -> Path:
 
 def remove_unfinished(output_dir: Path) -> None:
     """Removes what a run that was killed while it wrote a checkpoint or the model has left."""
-    for kind in ("checkpoints/checkpoint-*", "model-*"):
+    for kind in ("checkpoints/.checkpoint-*", ".model"):
         for folder in output_dir.glob(kind + UNFINISHED):
-            shutil.rmtree(folder)
+            remove_folder(folder)
 
 
 def save_checkpoint(
@@ -96,7 +94,7 @@ def save_checkpoint(
     """
     output_dir = Path(training.output_dir)
     folder = Path(output_dir, "checkpoints", f"checkpoint-{progress.step}")
-    temporary = folder.with_suffix(UNFINISHED)
+    temporary = unfinished(folder)
     try:
         accelerator.save_state(str(temporary))
         accelerator.wait_for_everyone()
@@ -104,11 +102,7 @@ def save_checkpoint(
             write_json(temporary / PROGRESS, asdict(progress))
             write_json(temporary / RUN, run)
             write_json(temporary / CHECKSUMS, checksums(temporary))
-            synchronize(*temporary.rglob("*"), temporary)
-            if folder.exists():
-                discard(folder)
-            temporary.rename(folder)
-            synchronize(folder.parent)
+            put_in_place(temporary, folder, replace=True)
     except Exception as error:  # a full disk surfaces as an error of every library that writes
         shutil.rmtree(temporary, ignore_errors=True)
         kept = [str(whole) for whole in checkpoints(output_dir)[-1:]] or ["none"]
@@ -118,15 +112,8 @@ def save_checkpoint(
     if accelerator.is_main_process:
         for old in checkpoints(output_dir):
             if old.name not in (folder.name, f"checkpoint-{progress.best_step}"):
-                discard(old)
+                discard_folder(old)
     accelerator.wait_for_everyone()
-
-
-def discard(folder: Path) -> None:
-    """Removes a checkpoint such that what a kill leaves of it is not taken for whole."""
-    doomed = folder.with_suffix(f".old{UNFINISHED}")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 def check_space(output_dir: Path, model: torch.nn.Module) -> None:
@@ -213,15 +200,6 @@ def checksums(folder: Path) -> dict[str, str]:
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
-
-
-def synchronize(*paths: Path) -> None:
-    """Waits until files and folders are on the disk, so that nothing later overtakes them."""
-    for path in paths:
-        if path.is_file() or os.name == "posix":  # elsewhere folders cannot be opened
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from musicvae.atomic import whole_files
 from musicvae.paths import card_template
 from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES
@@ -21,7 +21,7 @@ from processing.picture import draw_piano_rolls
 
 from ..data.windows import batches_of, collate, num_windows
 from .arguments import MIDI_DATA, Arguments, TrainingArguments
-from .checkpoints import UNFINISHED, Progress, checkpoint_weights
+from .checkpoints import Progress, checkpoint_weights
 
 MODEL_FILES = (
     "config.json",
@@ -84,10 +84,8 @@ class ModelFolder:
         """Writes the best model of the run into its output folder."""
         output_dir = Path(self.arguments.training.output_dir)
         weights = checkpoint_weights(output_dir, progress.best_step)
-        with tempfile.TemporaryDirectory(UNFINISHED, "model-", output_dir) as temporary:
-            folder = Path(temporary)
+        with whole_files(output_dir, "model") as folder:
             self.write(folder, weights, progress.best_step, progress)
-            move_into(folder, output_dir)
         print(f"Model      {output_dir} (best of step {progress.best_step})")
         print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
 
@@ -200,13 +198,3 @@ def machine() -> str:
         f"{device}, {os.cpu_count()} CPU cores, {platform.system()}, Python "
         f"{platform.python_version()}, torch {torch.__version__}"
     )
-
-
-def move_into(source: Path, target: Path) -> None:
-    """Moves every file to its place, each in one rename."""
-    for path in sorted(source.rglob("*")):
-        place = target / path.relative_to(source)
-        if path.is_dir():
-            place.mkdir(exist_ok=True)
-        else:
-            path.replace(place)

@@ -10,25 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 
-from musicvae.hub_errors import reason, remedy
-
+from ..hub import is_transient, open_repository, reason
+from ..retrying import retry
 from .arguments import HubArguments, TrainingArguments
 from .checkpoints import Progress, checkpoint_weights
 from .model_folder import model_files
 
 MAX_ATTEMPTS = 8
-# Seconds before the second attempt, twice as many before each further one, but never more than.
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 # Seconds that a training that is over waits for a Hub that does not answer at all.
 PATIENCE = 3600.0
 
-TRY_LATER = "try again later, or train without --push_to_hub"
+ADVICE = {
+    "elsewhere": "choose another --hub_model_id",
+    "otherwise": "try again later, or train without --push_to_hub",
+}
 
 STAGING = "unpublished"
 # Of the output folder, beside the model.
@@ -40,10 +40,6 @@ CHANGING_FOLDERS = ("logs/", "samples/")
 WriteModel = Callable[[Path, Path, int, Progress], None]
 
 
-class PublishingError(ValueError):
-    """A repository that cannot be written to, or that cannot be asked for."""
-
-
 class Push(NamedTuple):
     """A model folder to push: of which step, what writes it first, what removes it afterwards."""
 
@@ -53,34 +49,14 @@ class Push(NamedTuple):
     discard: Callable[[], None] = lambda: None
 
 
-def open_repository(hub: HubArguments, output_dir: Path) -> str:
-    """Makes the repository if need be, and makes sure that it can be written to.
-
-    Returns:
-        Its whole name, "user/name".
+def open_model_repository(hub: HubArguments, output_dir: Path) -> str:
+    """Opens the repository that a run pushes to, and returns its whole name.
 
     Raises:
-        PublishingError: it cannot, or the Hub is not there; the message says what to do.
+        RepositoryError: see `open_repository`.
     """
-    name, api = hub.hub_model_id or output_dir.resolve().name, HfApi()
-    try:
-        user = api.whoami()["name"]
-        name = name if "/" in name else f"{user}/{name}"
-        api.create_repo(name, private=hub.hub_private or None, exist_ok=True)
-        api.auth_check(name, write=True)
-        private = api.model_info(name).private
-    except HFValidationError as error:
-        raise PublishingError(f"hub_model_id: {error}") from None
-    except (OSError, ValueError, httpx2.TransportError) as error:
-        # Not `from error`: what was sent is in there, and the token with it.
-        advice = remedy(error, "choose another --hub_model_id", TRY_LATER)
-        raise PublishingError(f"{name}: {reason(error)}: {advice}") from None
-    if hub.hub_private and not private:
-        raise PublishingError(
-            f"{name}: found a public repository, expected a private one: make it private in its "
-            "settings, or choose another --hub_model_id"
-        )
-    return name
+    name = hub.hub_model_id or output_dir.resolve().name
+    return open_repository(name, hub.hub_private, **ADVICE).name
 
 
 class Publisher:
@@ -165,7 +141,8 @@ class Publisher:
                 push, self._waiting, self._pushing = self._waiting, None, True
             try:
                 push.prepare()
-                push_patiently(self.repository, push.folder, push.step)
+                action = partial(push_folder, self.repository, push.folder, push.step)
+                retry(action, is_transient, MAX_ATTEMPTS)
                 self.error = None
             except Exception as error:  # of whatever kind: training goes on
                 self._note(push, error)
@@ -182,17 +159,6 @@ class Publisher:
                 "goes on, and so do attempts to push"
             )
         self.error = error
-
-
-def push_patiently(repository: str, folder: Path, step: int) -> None:
-    """Pushes a model folder; again after a while where the Hub fails for the moment."""
-    for attempt in range(MAX_ATTEMPTS):
-        try:
-            return push_folder(repository, folder, step)
-        except Exception as error:
-            if attempt == MAX_ATTEMPTS - 1 or not is_transient(error):
-                raise
-        time.sleep(min(FIRST_WAIT * 2**attempt, LONGEST_WAIT))
 
 
 def push_folder(repository: str, folder: Path, step: int) -> None:
@@ -218,15 +184,6 @@ def push_folder(repository: str, folder: Path, step: int) -> None:
             raise
         api.delete_tag(repository, tag=f"step-{step}")  # of this step before, or of another run
         tag()
-
-
-def is_transient(error: Exception) -> bool:
-    """True if the same may work in a while."""
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        return status in (408, 412, 429) or status >= 500
-    # The client wraps what goes wrong with large files in a RuntimeError.
-    return isinstance(error, (httpx2.TransportError, RuntimeError))
 
 
 def upload_command(repository: str, output_dir: Path) -> str:

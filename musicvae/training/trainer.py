@@ -46,7 +46,7 @@ from .logging import (
     log_step,
 )
 from .model_folder import ModelFolder
-from .publishing import Publisher, open_repository
+from .publishing import Publisher, open_model_repository
 
 LOG_EVERY_STEPS = 10
 # That an interrupted run waits for a push under way; who interrupts may kill it some 30 later.
@@ -74,7 +74,7 @@ def train_model(arguments: Arguments) -> None:
     prepare_output_dir(accelerator, training)
     publishing = arguments.hub.push_to_hub and accelerator.is_main_process
     if publishing:
-        arguments.hub.hub_model_id = open_repository(arguments.hub, Path(training.output_dir))
+        arguments.hub.hub_model_id = open_model_repository(arguments.hub, Path(training.output_dir))
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
     run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader))
     checkpoint = find_checkpoint(training, run)
