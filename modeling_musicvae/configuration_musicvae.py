@@ -91,7 +91,7 @@ class MusicVAEConfig(PreTrainedConfig):
     input_as_controls: bool = False
     encoder_conditioning_size: int = 0
     latent_size: int = 256
-    encoder_hidden_size: int = 512
+    encoder_hidden_size: int = 256
     encoder_num_layers: int = 1
     decoder: Literal["hierarchical", "flat"] = "hierarchical"
     lookback_bars: int = 3
@@ -99,11 +99,11 @@ class MusicVAEConfig(PreTrainedConfig):
     conductor_num_layers: int = 2
     decoder_hidden_size: int = 256
     decoder_num_layers: int = 2
-    dropout: int | float = 0.0
+    dropout: int | float = 0.2
     input_dropout: int | float = 0.0
     free_bits: int | float = 48.0
     max_beta: int | float = 0.2
-    beta_rate: int | float = 0.0
+    beta_rate: int | float = 0.999
     sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = "constant"
     sampling_rate: int | float = 0.0
     sampling_method: Literal["parallel", "exact"] = "parallel"

@@ -111,6 +111,7 @@ def test_so_does_one_with_accumulation_and_workers_in_mid_epoch(train, tmp_path)
         "num_workers": 2,
         "note_dropout": 0.5,
         "max_steps": 14,
+        "decay_steps": 14,
     }
     whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
     train(whole, **run)
@@ -204,7 +205,9 @@ def test_checksums_that_cannot_be_read(checkpoint):
     [
         ("decoder_hidden_size", 16),
         ("output", "groove"),
-        ("removed_drums", 3),
+        ("removed_drums", "ride"),
+        ("decay_steps", 7),
+        ("weight_decay", 0.1),
         ("learning_rate", 0.01),
         ("max_grad_norm", 2.0),
         ("seed", 1),

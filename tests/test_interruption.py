@@ -73,8 +73,9 @@ def test_a_signal_to_all_processes_leaves_a_whole_checkpoint(
     number, launcher_argv, num_workers, tmp_path
 ):
     output_dir = tmp_path / "stopped"
+    decay = {"decay_steps": 1_000_000}
     endless = {"max_steps": 1_000_000, "eval_steps": 3, "num_workers": num_workers}
-    with launched(output_dir, *launcher_argv, **endless) as process:
+    with launched(output_dir, *launcher_argv, **endless, **decay) as process:
         lines = iter(process.stdout)
         assert any(line.startswith("step 3 ") for line in lines)
         os.killpg(process.pid, number)
@@ -84,5 +85,5 @@ def test_a_signal_to_all_processes_leaves_a_whole_checkpoint(
     checkpoint = checkpoints(output_dir)[-1]
     step = int(checkpoint.name.split("-")[1])
     further = {"max_steps": step + 1, "resume_from_checkpoint": "latest"}
-    printed = launch(output_dir, *launcher_argv, **further)
+    printed = launch(output_dir, *launcher_argv, **further, **decay)
     assert f"to step {step + 1} from {step}" in printed

@@ -21,25 +21,45 @@ from training_runs import (
     launch,
     parse,
     scalars,
+    tiny_model,
 )
 
 from modeling_musicvae import MusicVAEModel
 from musicvae.training.checkpoints import checkpoints
-from musicvae.training.trainer import learning_rate
+from musicvae.training.trainer import learning_rate, parameter_groups
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        (0, 0.001),
-        (1, 0.000999901),
-        (1000, 0.000905784564622960792),
-        (10_000, 0.000374182435968600625),
-        (1_000_000, 0.00001),
+        (0, 1.0 / 5),
+        (3, 4 / 5 * (0.1 + 0.9 * (1 + math.cos(0.3 * math.pi)) / 2)),
+        (5, 0.55),
+        (10, 0.1),
+        (11, 0.1),
     ],
+    ids=["first", "warm-up", "half of the decay", "last", "after the decay"],
 )
-def test_the_learning_rate_decays_as_in_the_original(step, expected):
-    assert learning_rate(parse().training, step) == pytest.approx(expected, rel=1e-12)
+def test_the_learning_rate_warms_up_and_decays_by_a_cosine(step, expected):
+    settings = {"learning_rate": 1, "min_learning_rate": 0.1, "warmup_steps": 4, "decay_steps": 10}
+    assert learning_rate(parse(**settings).training, step) == pytest.approx(expected)
+
+
+def test_the_learning_rate_decays_over_the_whole_run_unless_asked_otherwise(train, tmp_path):
+    train(tmp_path, max_steps=2, save_steps=1)
+    last = torch.load(tmp_path / "checkpoints/checkpoint-2/optimizer.bin")
+    expected = learning_rate(parse(warmup_steps=0, decay_steps=2).training, 1)
+    assert {group["lr"] for group in last["param_groups"]} == {expected}
+
+
+def test_weights_are_decayed_and_biases_are_not():
+    model = tiny_model()
+    decayed, others = parameter_groups(model, 0.1)
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, others = ({names[id(each)] for each in group["params"]} for group in (decayed, others))
+    assert decayed | others == set(names.values())
+    assert others == {name for name in names.values() if "bias" in name}
 
 
 def test_the_weight_of_the_kl_divergence_is_annealed(uninterrupted):
@@ -52,8 +72,8 @@ def test_the_weight_of_the_kl_divergence_is_annealed(uninterrupted):
 
 def test_the_optimiser_follows_the_schedule(uninterrupted):
     state = torch.load(uninterrupted / "checkpoints/checkpoint-10/optimizer.bin")
-    expected = learning_rate(parse().training, 9)
-    assert [group["lr"] for group in state["param_groups"]] == [expected]
+    expected = learning_rate(parse(**RUN, warmup_steps=0).training, 9)
+    assert {group["lr"] for group in state["param_groups"]} == {expected}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +97,7 @@ def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
         {"hit_dropout": 0.5},
         {"velocity_scaling": 0.5},
         {"dropout": 0.5},
+        {"weight_decay": 0.5},
         {"note_dropout": 0.5},
         {"sampling_rate": 0.5, "sampling_method": "parallel"},
         {"sampling_rate": 0.5, "sampling_method": "exact"},
@@ -86,6 +107,7 @@ def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
         "hit dropout",
         "velocity scaling",
         "dropout",
+        "weight decay",
         "note dropout",
         "parallel draws",
         "exact draws",

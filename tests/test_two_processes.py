@@ -34,6 +34,7 @@ DATA = {"data": "groove", "hop_bars": 4, "batch_size": 8}
 ONCE = {"max_steps": 50, "eval_steps": 50, "free_bits": 0}
 IN_PARTS = {
     "max_steps": 30,
+    "decay_steps": 30,
     "eval_steps": 10,
     "gradient_accumulation_steps": 2,
     "num_workers": 1,

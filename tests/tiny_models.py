@@ -18,6 +18,7 @@ SIZES = {
     "nade_hidden_size": 10,
     "conductor_hidden_size": 11,
     "decoder_hidden_size": 13,
+    "dropout": 0.0,
 }
 OUTPUTS = {
     "categorical": {},

@@ -36,6 +36,9 @@ TINY = {
     "conductor_hidden_size": 8,
     "decoder_hidden_size": 8,
     "num_samples": 2,
+    "dropout": 0,
+    "beta_rate": 0,
+    "warmup_steps": 0,
 }
 WAYS = ("teacher_forced", "sampled")
 HITS_METRICS = {
@@ -72,12 +75,12 @@ INTENDED = {
     "groove_4bar_hits": {"velocity_bins": 0, "timing_bins": 0},
     "humanize": {"input_transform": "humanize", "hits_as_controls": True},
     "quickstart": {"data": "demo"},
-    "rate_distortion": {},
     "tap_to_drums": {"input_transform": "tap", "input_as_controls": True},
 }
 # Ends in the second epoch of the demo grooves.
 RUN = {
     "max_steps": 10,
+    "decay_steps": 10,
     "eval_steps": 4,
     "save_steps": 1000,
     "free_bits": 0,

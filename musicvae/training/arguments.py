@@ -1,8 +1,11 @@
 """The arguments of a training run, from a YAML recipe and from the command line, which wins."""
 
+import inspect
 import math
+import re
 import shlex
-from dataclasses import asdict, dataclass, field, fields
+from argparse import ArgumentTypeError
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +13,21 @@ import yaml
 from transformers import HfArgumentParser
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
-from musicvae.paths import RECIPES
+from processing.drum_kit import DRUM_NAMES
+
+from ..paths import RECIPES
 
 # Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
 MIDI_DATA = ("groove", "midi_folder", "demo")
+# Fields of the config that the data decide.
+KIT_FIELDS = ("num_drums",)
 
 
 def argument(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+    metadata = {"help": help.replace("%", "%%")}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -51,88 +61,40 @@ class DataArguments:
     )
 
 
-@dataclass
-class ArchitectureArguments:
-    bars: int = argument(MusicVAEConfig.bars, "bars in a sequence")
-    steps_per_bar: int = argument(MusicVAEConfig.steps_per_bar, "steps in a bar")
-    output: Literal["categorical", "groove", "nade"] = argument(
-        MusicVAEConfig.output, "what is predicted at a step"
-    )
-    velocity_bins: int = argument(
-        MusicVAEConfig.velocity_bins, "classes of a categorical velocity; 0: equally loud"
-    )
-    timing_bins: int = argument(
-        MusicVAEConfig.timing_bins, "classes of a categorical timing; 0: on the grid"
-    )
-    hit_features: bool = argument(
-        MusicVAEConfig.hit_features, "score and read back a pattern also by its hits"
-    )
-    nade_hidden_size: int = argument(
-        MusicVAEConfig.nade_hidden_size, "width of the hidden layer of the NADE"
-    )
-    input_transform: Literal["none", "humanize", "tap", "tap_fixed_velocity", "remove_drums"] = (
-        argument(MusicVAEConfig.input_transform, "what becomes of drums before they are read")
-    )
-    removed_drums: list[int] = field(
-        default_factory=lambda: list(MusicVAEConfig.removed_drums),
-        metadata={"help": "the drums that remove_drums takes away"},
-    )
-    note_dropout: float = argument(
-        MusicVAEConfig.note_dropout, "hits that are read are dropped with up to this chance"
-    )
-    hits_as_controls: bool = argument(
-        MusicVAEConfig.hits_as_controls, "tell the decoder which drums are hit at each step"
-    )
-    input_as_controls: bool = argument(
-        MusicVAEConfig.input_as_controls, "tell the decoder what the encoder reads of each step"
-    )
-    encoder_conditioning_size: int = argument(
-        MusicVAEConfig.encoder_conditioning_size,
-        "width of the encoder's outputs that the decoder is conditioned on at each step; 0: none",
-    )
-    latent_size: int = argument(MusicVAEConfig.latent_size, "width of the latent space")
-    encoder_hidden_size: int = argument(
-        MusicVAEConfig.encoder_hidden_size, "width of the encoder in each direction"
-    )
-    encoder_num_layers: int = argument(MusicVAEConfig.encoder_num_layers, "layers of the encoder")
-    decoder: Literal["hierarchical", "flat"] = argument(
-        MusicVAEConfig.decoder, "a conductor over bars, or one LSTM over all steps"
-    )
-    lookback_bars: int = argument(
-        MusicVAEConfig.lookback_bars, "bars before a step whose same step is decoder input"
-    )
-    conductor_hidden_size: int = argument(
-        MusicVAEConfig.conductor_hidden_size, "width of the conductor"
-    )
-    conductor_num_layers: int = argument(
-        MusicVAEConfig.conductor_num_layers, "layers of the conductor"
-    )
-    decoder_hidden_size: int = argument(MusicVAEConfig.decoder_hidden_size, "width of the decoder")
-    decoder_num_layers: int = argument(MusicVAEConfig.decoder_num_layers, "layers of the decoder")
-    dropout: float = argument(
-        MusicVAEConfig.dropout, "share of the features of encoder and decoder that are dropped"
-    )
-    input_dropout: float = argument(
-        MusicVAEConfig.input_dropout,
-        "probability with which the decoder's previous frame, or one that it looks back at, is "
-        "replaced by silence in training",
-    )
-    free_bits: float = argument(
-        MusicVAEConfig.free_bits, "bits of KL divergence in a sequence that cost nothing"
-    )
-    max_beta: float = argument(MusicVAEConfig.max_beta, "weight of the KL divergence beyond them")
-    beta_rate: float = argument(
-        MusicVAEConfig.beta_rate, "the weight at a step is max_beta * (1 - beta_rate ** step)"
-    )
-    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = argument(
-        MusicVAEConfig.sampling_schedule, "how scheduled sampling sets in"
-    )
-    sampling_rate: float = argument(
-        MusicVAEConfig.sampling_rate, "how fast, see MusicVAEConfig; a constant 0: not at all"
-    )
-    sampling_method: Literal["parallel", "exact"] = argument(
-        MusicVAEConfig.sampling_method, "scheduled sampling in one more pass, or step by step"
-    )
+def drum_number(name: str) -> int:
+    """The number of a drum of a piano roll by its name."""
+    if name not in DRUM_NAMES:
+        raise ArgumentTypeError(f"found {name!r}, expected one of {', '.join(DRUM_NAMES)}")
+    return DRUM_NAMES.index(name)
+
+
+def architecture_arguments(config: type[MusicVAEConfig]) -> type:
+    """A dataclass for the command line with the fields of a config, but for the kit's.
+
+    Types and defaults are those of the config, descriptions those of its docstring.
+    """
+    descriptions = described_arguments(inspect.getdoc(config))
+    columns = []
+    for name, kind in inspect.get_annotations(config).items():
+        if name in KIT_FIELDS:
+            continue
+        default = getattr(config, name)
+        if kind == int | float:
+            kind, default = float, float(default)
+        if name == "removed_drums":
+            kind, default = list[drum_number], list(default)
+        columns.append((name, kind, argument(default, descriptions[name])))
+    return make_dataclass("ArchitectureArguments", columns)
+
+
+def described_arguments(docstring: str) -> dict[str, str]:
+    """The descriptions in the "Args" section of a docstring, each as one line, by name."""
+    section = re.search(r"^Args:\n(.*?)(?:^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)[1]
+    found = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\S|\Z)", section, re.DOTALL | re.MULTILINE)
+    return {name: " ".join(text.split()).rstrip(".") for name, text in found}
+
+
+ArchitectureArguments = architecture_arguments(MusicVAEConfig)
 
 
 @dataclass
@@ -145,13 +107,17 @@ class TrainingArguments:
     )
     max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
     num_epochs: int = argument(10, "passes over the training windows")
-    batch_size: int = argument(64, "sequences in a step, over all processes together")
+    batch_size: int = argument(32, "sequences in a step, over all processes together")
     gradient_accumulation_steps: int = argument(
         1, "parts in which the sequences of a step are computed one after another, to save memory"
     )
-    learning_rate: float = argument(1e-3, "Adam's learning rate at the start")
-    min_learning_rate: float = argument(1e-5, "what it decays to")
-    learning_rate_decay: float = argument(0.9999, "factor of its decay at each step")
+    learning_rate: float = argument(3e-3, "AdamW's learning rate, after the warm-up")
+    min_learning_rate: float = argument(3e-5, "learning rate at the end of its decay by a cosine")
+    warmup_steps: int = argument(100, "steps in which the learning rate grows from 0, linearly")
+    decay_steps: int | None = argument(
+        None, "steps over which the learning rate decays; if not given, all of the run"
+    )
+    weight_decay: float = argument(0.0, "AdamW's weight decay, of all weights but biases")
     max_grad_norm: float = argument(1.0, "gradients are clipped to this global norm")
     max_skipped_steps: int = argument(
         10, "steps in a row that may be skipped because their gradient is not finite"
@@ -164,9 +130,8 @@ class TrainingArguments:
     save_steps: int = argument(500, "steps between checkpoints")
     resume_from_checkpoint: str | None = argument(None, "'latest' or the folder of a checkpoint")
     num_samples: int = argument(4, "new MIDI files to write at the end")
-    report_to: list[str] = field(
-        default_factory=lambda: ["tensorboard"],
-        metadata={"help": "accelerate's trackers, by name: tensorboard, wandb, trackio"},
+    report_to: list[str] = argument(
+        ["tensorboard"], "accelerate's trackers, by name: tensorboard, wandb, trackio"
     )
 
 
@@ -185,7 +150,7 @@ class HubArguments:
 @dataclass
 class Arguments:
     data: DataArguments
-    architecture: ArchitectureArguments
+    architecture: Any  # ArchitectureArguments
     training: TrainingArguments
     hub: HubArguments
     command: str
@@ -248,30 +213,44 @@ def recipe_arguments(path: Path, names: set[str]) -> list[str]:
 
 def check_arguments(
     data: DataArguments,
-    architecture: ArchitectureArguments,
+    architecture: Any,
     training: TrainingArguments,
     hub: HubArguments,
 ) -> None:
     """Raises an error that names the argument if one is out of range or goes with no other."""
     MusicVAEConfig(**asdict(architecture))
-    least = {
-        "hop_bars": (data.hop_bars, 1),
-        "num_proc": (1 if data.num_proc is None else data.num_proc, 1),
-        "num_workers": (data.num_workers, 0),
-        "shuffle_buffer_size": (data.shuffle_buffer_size, 1),
-        "max_steps": (1 if training.max_steps is None else training.max_steps, 1),
-        "num_epochs": (training.num_epochs, 1),
-        "batch_size": (training.batch_size, 1),
-        "gradient_accumulation_steps": (training.gradient_accumulation_steps, 1),
-        "max_skipped_steps": (training.max_skipped_steps, 0),
-        "seed": (training.seed, 0),
-        "eval_steps": (training.eval_steps, 1),
-        "save_steps": (training.save_steps, 1),
-        "num_samples": (training.num_samples, 1),
-    }
-    for name, (value, minimum) in least.items():
-        if value < minimum:
-            raise ValueError(f"{name}: found {value}, expected at least {minimum}")
+    check_data(data)
+    check_training(training)
+    if data.streaming and training.max_steps is None:
+        raise ValueError("max_steps: found none, expected a number: a stream has no length")
+    if not hub.push_to_hub and hub != HubArguments():
+        raise ValueError("push_to_hub: found False, expected True with other arguments of the Hub")
+
+
+def check_data(data: DataArguments) -> None:
+    check_minimums(data, hop_bars=1, num_proc=1, num_workers=0, shuffle_buffer_size=1)
+    for name in ("recombination", "cymbal_exchange", "velocity_scaling", "hit_dropout"):
+        value = getattr(data, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: found {value}, expected 0 to 1")
+    check_source(data)
+
+
+def check_training(training: TrainingArguments) -> None:
+    check_minimums(
+        training,
+        max_steps=1,
+        num_epochs=1,
+        batch_size=1,
+        gradient_accumulation_steps=1,
+        warmup_steps=0,
+        decay_steps=1,
+        max_skipped_steps=0,
+        seed=0,
+        eval_steps=1,
+        save_steps=1,
+        num_samples=1,
+    )
     if training.batch_size % training.gradient_accumulation_steps:
         raise ValueError(
             f"batch_size: found {training.batch_size}, expected a multiple of "
@@ -281,25 +260,19 @@ def check_arguments(
         value = getattr(training, name)
         if not 0 < value < math.inf:
             raise ValueError(f"{name}: found {value}, expected a positive number")
+    if not 0 <= training.weight_decay < math.inf:
+        raise ValueError(f"weight_decay: found {training.weight_decay}, expected 0 or more")
     if not 0 <= training.min_learning_rate <= training.learning_rate:
         raise ValueError(
             f"min_learning_rate: found {training.min_learning_rate}, expected 0 to learning_rate"
         )
-    for name in ("recombination", "cymbal_exchange", "velocity_scaling", "hit_dropout"):
-        value = getattr(data, name)
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}: found {value}, expected 0 to 1")
-    if not 0 < training.learning_rate_decay <= 1:
-        raise ValueError(
-            f"learning_rate_decay: found {training.learning_rate_decay}, expected 0 to 1, without 0"
-        )
-    check_source(data)
-    if data.streaming and training.max_steps is None:
-        raise ValueError(
-            "max_steps: found none, expected a number: no one knows how long a stream is"
-        )
-    if not hub.push_to_hub and hub != HubArguments():
-        raise ValueError("push_to_hub: found False, expected True with other arguments of the Hub")
+
+
+def check_minimums(arguments: Any, **minimums: int) -> None:
+    for name, minimum in minimums.items():
+        value = getattr(arguments, name)
+        if value is not None and value < minimum:
+            raise ValueError(f"{name}: found {value}, expected at least {minimum}")
 
 
 def check_source(data: DataArguments) -> None:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, skip_first_batches
@@ -76,6 +77,11 @@ def train_model(arguments: Arguments) -> None:
     if publishing:
         arguments.hub.hub_model_id = open_model_repository(arguments.hub, Path(training.output_dir))
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
+    if training.max_steps is None:
+        total = training.num_epochs * num_windows(train_loader)
+        training.max_steps = -(-total // training.batch_size)
+    if training.decay_steps is None:
+        training.decay_steps = training.max_steps
     run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader))
     checkpoint = find_checkpoint(training, run)
 
@@ -83,7 +89,7 @@ def train_model(arguments: Arguments) -> None:
     config = MusicVAEConfig(**asdict(arguments.architecture))
     model = new_model(config, training.pretrained_model)
     check_space(Path(training.output_dir), model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay), fused=True)
     set_seed(training.seed, device_specific=True)  # ranks draw different latents
     model, optimizer, eval_loader = accelerator.prepare(model, optimizer, eval_loader)
     accelerator.init_trackers(PROJECT)
@@ -92,9 +98,6 @@ def train_model(arguments: Arguments) -> None:
     train_loader = skip_first_batches(
         train_loader, progress.step * training.gradient_accumulation_steps
     )
-    if training.max_steps is None:
-        total = training.num_epochs * num_windows(train_loader)
-        training.max_steps = -(-total // training.batch_size)
     if progress.step > training.max_steps:
         raise ValueError(
             f"max_steps: found {training.max_steps}, expected at least the {progress.step} that "
@@ -260,11 +263,22 @@ def diverged(training: TrainingArguments, progress: Progress, num_steps: int) ->
 
 
 def learning_rate(training: TrainingArguments, step: int) -> float:
-    """Exponential decay towards the minimum, as the original has it."""
-    decayed = (training.learning_rate - training.min_learning_rate) * (
-        training.learning_rate_decay**step
-    )
-    return decayed + training.min_learning_rate
+    """The learning rate of a step: a linear warm-up times a decay by half a cosine."""
+    warmup = min((step + 1) / (training.warmup_steps + 1), 1)
+    cosine = (1 + math.cos(math.pi * min(step / training.decay_steps, 1))) / 2
+    span = training.learning_rate - training.min_learning_rate
+    return warmup * (training.min_learning_rate + span * cosine)
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters for AdamW: biases, also those of patterns, are not decayed."""
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        (others if parameter.ndim < 2 or "bias" in name else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
 
 
 def evaluate_and_log(
