@@ -77,8 +77,8 @@ drums = model.sample(1, generator=torch.Generator().manual_seed(0))
 processor.decode(drums.piano_roll[0], drums.timing[0], bpm=100).write("groove.mid")
 ```
 
-`PATH` is this repository's name, or the folder that it was downloaded to. It needs `torch`,
-`transformers` and `pretty_midi`.
+`PATH` is this repository's name, or the folder that it was downloaded to. It needs `torch`
+and `transformers`.
 
 ## Source and licence
 

@@ -11,10 +11,9 @@ from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.modeling_musicvae import RECIPES
 from processing import MusicVAEProcessor, render, write_wav
 from processing.errors import TempoError
-from processing.midi_file import MAX_BPM, MIN_BPM, pretty_midi_bytes
+from processing.midi_file import MAX_BPM, MIN_BPM
 from processing.picture import draw_piano_rolls
 
-from .atomic import whole_file
 from .paths import RELEASED
 from .sample import draw_grooves
 
@@ -48,9 +47,7 @@ class Drums:
 
     def write(self, path: str | Path) -> None:
         """Writes a MIDI file, replacing it where it exists."""
-        midi = self.processor.decode(self.piano_roll, self.timing, self.bpm)
-        with whole_file(Path(path)) as temporary:
-            temporary.write_bytes(pretty_midi_bytes(midi))
+        self.processor.write(path, self.piano_roll, self.timing, self.bpm)
 
     def write_wav(self, path: str | Path) -> None:
         """Writes them as sound, see `processing.render`."""

@@ -140,7 +140,7 @@ def add_samples(recipe: str, folder: Path) -> None:
     model that is told what to play is told it of demo grooves, not of the dataset."""
     words = ["--config", f"recipes/{recipe}.yaml", "--data", "demo"]
     arguments = parse_training_arguments([*words, "--output_dir", str(OUTPUTS / recipe)])
-    splits, _ = load_splits(arguments)
+    splits = load_splits(arguments)
     windows = load_split(splits, "validation", arguments, arguments.architecture.bars)
     model = MusicVAEModel.from_pretrained(folder)
     processor = MusicVAEProcessor.from_pretrained(folder)

@@ -58,7 +58,8 @@ def draw_grooves(
         torch.stack([window[name] for window in windows], 1).numpy()
         for name in ("piano_roll", "timing")
     )
-    joined = [join_windows(*groove) for groove in zip(rolls, timings, strict=True)]
-    rolls, timings = (np.stack(parts) for parts in zip(*joined, strict=True))
+    rolls, timings = (
+        np.stack([join_windows(groove) for groove in grooves]) for grooves in (rolls, timings)
+    )
     num_steps = bars * model.config.steps_per_bar
     return rolls[..., :num_steps], timings[..., :num_steps]

@@ -24,8 +24,12 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("GrooveMIDI", "MidiFolder"):
-        from . import groove_midi
+    if name == "GrooveMIDI":
+        from .groove_midi import GrooveMIDI
 
-        return getattr(groove_midi, name)
+        return GrooveMIDI
+    if name == "MidiFolder":
+        from .midi_folder import MidiFolder
+
+        return MidiFolder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import mido
+import numpy as np
 
 from .drum_kit import PITCH_MAPS
+from .midi_file import DRUM_CHANNEL
+from .midi_writer import midi_bytes, note_events, tempo_events
 
 STEPS_PER_BAR = 16
 TICKS_PER_BEAT = 480
@@ -419,17 +421,11 @@ def _wander(spread: float, rng: random.Random) -> Iterator[float]:
 
 
 def _write_midi(path: Path, hits: list[Hit], bpm: int) -> float:
-    """Write a type 0 file and return its duration in seconds."""
-    tempo = mido.bpm2tempo(bpm)
-    track = mido.MidiTrack()
-    track.append(mido.MetaMessage("set_tempo", tempo=tempo))
-    track.append(mido.MetaMessage("time_signature", numerator=4, denominator=4))
-    events = [(hit.tick, "note_on", hit.pitch, hit.velocity) for hit in hits]
-    events += [(hit.tick + NOTE_TICKS, "note_off", hit.pitch, 0) for hit in hits]
-    now = 0
-    for tick, kind, pitch, velocity in sorted(events):
-        track.append(mido.Message(kind, channel=9, note=pitch, velocity=velocity, time=tick - now))
-        now = tick
-    midi = mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track])
-    midi.save(path)
-    return mido.tick2second(now, TICKS_PER_BEAT, tempo)
+    """Write a file and return its duration in seconds."""
+    ticks, pitches, velocities = np.array(sorted(hits)).T
+    end_tick = int(ticks[-1]) + NOTE_TICKS
+    notes = note_events(ticks, pitches, velocities, DRUM_CHANNEL, NOTE_TICKS, end_tick)
+    microseconds = round(60e6 / bpm)
+    tracks = {"tempo": tempo_events([(0, microseconds)], [(0, 4, 4)]), "drums": notes}
+    path.write_bytes(midi_bytes(tracks, TICKS_PER_BEAT, end_tick))
+    return end_tick * microseconds / TICKS_PER_BEAT / 1e6

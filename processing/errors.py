@@ -9,16 +9,20 @@ class MidiFormatError(MidiError):
     """Not a Standard MIDI File of type 0 or 1, or a damaged one."""
 
 
+class ChannelError(MidiError):
+    """Notes, but none on the channel asked for, or no way to tell which channel has the drums."""
+
+
 class TimeSignatureError(MidiError):
-    """A metre other than 4/4, or one that changes."""
+    """Bars in another metre than 4/4."""
 
 
 class TempoError(MidiError):
-    """A tempo that changes or lies outside the playable range."""
+    """A tempo outside the playable range."""
 
 
 class NoDrumHitsError(MidiError):
-    """No note that the pitch map knows on the drum channel."""
+    """No note at all, or none that the pitch map knows."""
 
 
 class MidiLengthError(MidiError):
@@ -27,6 +31,10 @@ class MidiLengthError(MidiError):
 
 class PianoRollError(ValueError):
     """A piano roll or timing array of the wrong shape, dtype or range."""
+
+
+class PitchMapError(ValueError):
+    """A pitch map that is unknown, unreadable, incomplete or ambiguous."""
 
 
 class ProcessorConfigError(ValueError):
@@ -43,3 +51,7 @@ class SoundError(ValueError):
 
 class MissingLibraryError(ImportError):
     """An optional library that is not installed; the message says how to install it."""
+
+
+class NotAFileError(OSError):
+    """The path of a folder, device or pipe where a regular file is expected."""

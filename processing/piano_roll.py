@@ -7,10 +7,10 @@ late, 0 where silent. The metre is 4/4.
 
 import numpy as np
 
+from .bar_lines import QUARTERS_PER_BAR
 from .drum_kit import NUM_DRUMS
 from .errors import PianoRollError
 
-QUARTERS_PER_BAR = 4
 ADJUST_MODES = ("bars", "first_onset", "none")
 
 
@@ -88,6 +88,12 @@ def piano_roll(
     return roll, offsets
 
 
+def cut_windows(grid: np.ndarray, window: int, hop: int) -> np.ndarray:
+    """Windows (windows, 9, window) of a grid (9, steps), in steps, that lie wholly in it."""
+    starts = np.arange(0, grid.shape[1] - window + 1, hop)
+    return np.moveaxis(grid[:, starts[:, None] + np.arange(window)], 1, 0)
+
+
 def split_sequence(
     roll: np.ndarray, timing: np.ndarray, bars: int, steps_per_bar: int, hop_bars: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,35 +111,15 @@ def split_sequence(
         bar in which each window starts, int64 (windows,). A performance shorter than `bars` has
         no window.
     """
-    window = bars * steps_per_bar
-    starts = np.arange(0, roll.shape[1] - window + 1, hop_bars * steps_per_bar)
-    index = starts[:, None] + np.arange(window)
-    rolls = np.moveaxis(roll[:, index], 1, 0)
-    sounding = rolls.any(axis=(1, 2))
-    timings = np.moveaxis(timing[:, index], 1, 0)
-    return rolls[sounding], timings[sounding], starts[sounding] // steps_per_bar
+    sizes = bars * steps_per_bar, hop_bars * steps_per_bar
+    rolls, timings = cut_windows(roll, *sizes), cut_windows(timing, *sizes)
+    (sounding,) = np.nonzero(rolls.any(axis=(1, 2)))
+    return rolls[sounding], timings[sounding], sounding * hop_bars
 
 
-def join_windows(rolls: np.ndarray, timings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Windows played one after another, as one piano roll.
-
-    Two windows know nothing of each other: where a late hit at the end of one and an early hit of
-    the same drum at the start of the next lie less than half a step apart, the louder one stays.
-
-    Args:
-        rolls: uint8 (windows, 9, steps).
-        timings: float32 (windows, 9, steps).
-
-    Returns:
-        piano_roll uint8 and timing float32, (9, windows * steps).
-    """
-    last, first = rolls[:-1, :, -1], rolls[1:, :, 0]
-    meeting = (last > 0) & (first > 0) & (1 + timings[1:, :, 0] - timings[:-1, :, -1] < 0.5)
-    rolls, timings = rolls.copy(), timings.copy()
-    for array in (rolls, timings):
-        array[:-1, :, -1][meeting & (last < first)] = 0
-        array[1:, :, 0][meeting & (last >= first)] = 0
-    return np.concatenate(rolls, axis=1), np.concatenate(timings, axis=1)
+def join_windows(windows: np.ndarray) -> np.ndarray:
+    """Windows (windows, 9, steps) one after another, as one grid (9, windows * steps)."""
+    return np.moveaxis(windows, 0, 1).reshape(windows.shape[1], -1)
 
 
 def check_piano_roll(roll: np.ndarray, timing: np.ndarray) -> None:

@@ -1,74 +1,49 @@
 """MusicVAEProcessor: MIDI in, piano rolls out; piano rolls in, MIDI out."""
 
 import io
+import json
 import os
+import warnings
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
-import pretty_midi
 from transformers import BatchFeature, ProcessorMixin
 
-from .drum_kit import PITCH_MAPS
-from .errors import (
-    MidiError,
-    NoDrumHitsError,
-    PianoRollError,
-    ProcessorConfigError,
-    TempoError,
-)
-from .midi_file import (
-    DEFAULT_BPM,
-    MAX_BARS,
-    MAX_BPM,
-    MAX_BYTES,
-    MIN_BPM,
-    WRITTEN_TICKS_PER_QUARTER,
-    pretty_midi_bytes,
-    read_drum_hits,
-    write_drum_hits,
-)
-from .piano_roll import (
-    ADJUST_MODES,
-    QUARTERS_PER_BAR,
-    adjust_time,
-    check_piano_roll,
-    join_windows,
-    onset_ticks,
-    piano_roll,
-    quantize,
-    split_sequence,
-)
+from .bar_lines import QUARTERS_PER_BAR
+from .drum_kit import pitches_of, resolve_pitch_map
+from .drum_notes import DrumNotes, check_channel, find_drum_notes
+from .drum_song import DrumSong, bpm_of_bars, read_song
+from .errors import MidiError, MidiFormatError, PianoRollError, ProcessorConfigError
+from .midi_file import DEFAULT_BPM, MAX_BARS, MAX_BYTES, MidiContent, read_midi
+from .midi_writer import DrumMidi
+from .piano_roll import ADJUST_MODES, check_piano_roll, cut_windows, join_windows
+from .regular_files import read_regular_file
+from .song_writer import TICKS_PER_QUARTER, groove_layout, layout_like, write_song
+from .training_windows import TrainingWindows, read_training_windows
 
-WRITTEN_TICKS_PER_BAR = QUARTERS_PER_BAR * WRITTEN_TICKS_PER_QUARTER
-
-MidiInput = str | os.PathLike | bytes | IO[bytes] | pretty_midi.PrettyMIDI
-
-
-class Performance(NamedTuple):
-    """One whole recording on the grid.
-
-    Attributes:
-        piano_roll: uint8 (9, steps), whole bars, MIDI velocities.
-        timing: float32 (9, steps), microtiming in steps.
-        bpm: tempo in quarters a minute.
-    """
-
-    piano_roll: np.ndarray
-    timing: np.ndarray
-    bpm: float
+# Or an object that writes itself to a binary file, as `pretty_midi.PrettyMIDI` does.
+MidiInput = str | os.PathLike | bytes | IO[bytes] | DrumMidi | Any
 
 
 class MusicVAEProcessor(ProcessorMixin):
     """Turns drum MIDI into windows of piano roll and timing, and those back into MIDI.
 
+        song = processor.read("my.mid")
+        drums = model.humanize(song.piano_roll, song.timing)
+        processor.write("humanized.mid", drums.piano_roll, drums.timing, like=song)
+
     Args:
         bars: bars in a window.
         steps_per_bar: steps in a bar of 4/4; 16 makes a step a sixteenth, 24 a sixteenth triplet.
-        hop_bars: bars from the start of one window to the start of the next.
-        pitch_map: "general_midi" for most files, "roland_td11" for the Groove MIDI Dataset.
-        adjust_mode: what becomes of silence before the music, see `adjust_time`: "bars",
-            "first_onset" or "none".
+        hop_bars: bars from the start of one window of `__call__` to the start of the next; as many
+            as there are in a window, if not given.
+        pitch_map: which pitches play which drum: a name such as "general_midi", a dictionary, or
+            the path of a JSON file, see `resolve_pitch_map`.
+        channel: of the drums, 1 to 16; "any" for the notes of all channels; "auto" for channel 10
+            or, where that has no note, the only channel that has.
+        adjust_mode: what becomes of silence before the music, see `adjust_time`: "none", "bars" or
+            "first_onset".
 
     Raises:
         ValueError: an argument is out of range or unknown.
@@ -78,54 +53,70 @@ class MusicVAEProcessor(ProcessorMixin):
         self,
         bars: int = 4,
         steps_per_bar: int = 16,
-        hop_bars: int = 1,
-        pitch_map: str = "general_midi",
-        adjust_mode: str = "bars",
+        hop_bars: int | None = None,
+        pitch_map: str | os.PathLike | dict = "general_midi",
+        channel: int | str = "auto",
+        adjust_mode: str = "none",
         **kwargs,
     ):
+        hop_bars = bars if hop_bars is None else hop_bars
         for name, count, most in (
             ("bars", bars, MAX_BARS),
-            ("steps_per_bar", steps_per_bar, WRITTEN_TICKS_PER_BAR),
+            ("steps_per_bar", steps_per_bar, QUARTERS_PER_BAR * TICKS_PER_QUARTER),
             ("hop_bars", hop_bars, MAX_BARS),
         ):
             if type(count) is not int or not 1 <= count <= most:
                 raise ValueError(f"{name}: found {count!r}, expected a whole number, 1 to {most}")
-        for name, choice, choices in (
-            ("pitch_map", pitch_map, tuple(PITCH_MAPS)),
-            ("adjust_mode", adjust_mode, ADJUST_MODES),
-        ):
-            if choice not in choices:
-                raise ValueError(f"{name}: found {choice!r}, expected one of {choices}")
+        if adjust_mode not in ADJUST_MODES:
+            raise ValueError(f"adjust_mode: found {adjust_mode!r}, expected one of {ADJUST_MODES}")
+        check_channel(channel)
         super().__init__(**kwargs)
         self.bars = bars
         self.steps_per_bar = steps_per_bar
         self.hop_bars = hop_bars
-        self.pitch_map = pitch_map
+        self.pitch_map = resolve_pitch_map(pitch_map)
+        self.channel = channel
         self.adjust_mode = adjust_mode
 
     @classmethod
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What `from_pretrained` makes a processor of; transformers would take defaults for it.
+        """The settings for `from_pretrained`, which would take defaults for missing ones.
 
         Raises:
             ProcessorConfigError: there is no processor_config.json of this class.
         """
-        settings, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        found = settings.get("processor_class")
+        try:
+            settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+            found = settings.get("processor_class")
+        except (UnicodeError, AttributeError, TypeError, RecursionError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(
+                error.__context__, json.JSONDecodeError
+            ):
+                raise
+            raise ProcessorConfigError(
+                f"{pretrained_model_name_or_path}: found a processor_config.json that is no JSON "
+                f"object in UTF-8, expected the settings of a {cls.__name__}"
+            ) from error
         if found != cls.__name__:
             raise ProcessorConfigError(
                 f"{pretrained_model_name_or_path}: found "
                 + (f"the settings of a {found}" if found else "no processor_config.json")
                 + f", expected those of a {cls.__name__}"
             )
-        return settings, kwargs
+        if "pitch_map" not in settings and "pitch_map" not in kwargs:
+            warnings.warn(
+                f"{pretrained_model_name_or_path}: processor_config.json has no pitch_map: files "
+                "are read as general_midi",
+                stacklevel=3,
+            )
+        return settings, unused
 
     def __call__(
         self, midi: MidiInput | Sequence[MidiInput], return_tensors: str | None = None
     ) -> BatchFeature:
-        """Windows of one recording or of several.
+        """The windows of one recording or of several, as the model takes them.
 
         Args:
             midi: a path, a file object, the bytes of a file, a `pretty_midi.PrettyMIDI`, or a
@@ -133,11 +124,9 @@ class MusicVAEProcessor(ProcessorMixin):
             return_tensors: "pt" for torch tensors; NumPy arrays by default.
 
         Returns:
-            `piano_roll` uint8 (windows, 9, steps), `timing` float32 (windows, 9, steps), and for
-            each window the index of its recording, `file_index` int64 (windows,), the bar in which
-            it starts, counted from 0 after `adjust_mode`, `start_bar` int64 (windows,), and its
-            tempo, `bpm` float32 (windows,). Where the last window reaches beyond the recording, it
-            is padded with silence.
+            `piano_roll` uint8 (windows, 9, steps), `timing` float32 (windows, 9, steps) and the
+            tempo of each window, `bpm` float32 (windows,). Every bar is in a window, and silence
+            pads the last one of a recording.
 
         Raises:
             MidiError: a recording cannot be used; the message names it and says why.
@@ -145,122 +134,154 @@ class MusicVAEProcessor(ProcessorMixin):
         recordings = list(midi) if isinstance(midi, list | tuple) else [midi]
         if not recordings:
             raise ValueError("midi: found an empty list, expected at least one recording")
-        names = ("piano_roll", "timing", "start_bar", "bpm", "file_index")
-        columns = {name: [] for name in names}
-        for index, recording in enumerate(recordings):
-            performance = self._padded(self.read(recording, name=f"midi[{index}]"))
-            rolls, timings, start_bars = self.split(performance)
-            bpms = np.full(len(rolls), performance.bpm, np.float32)
-            file_indices = np.full(len(rolls), index)
-            for name, values in zip(
-                names, (rolls, timings, start_bars, bpms, file_indices), strict=True
-            ):
-                columns[name].append(values)
-        data = {name: np.concatenate(parts) for name, parts in columns.items()}
+        songs = [self.read(midi, f"midi[{index}]") for index, midi in enumerate(recordings)]
+        windows = [self._hopping_windows(song) for song in songs]
+        names = ("piano_roll", "timing", "bpm")
+        data = {
+            name: np.concatenate(columns)
+            for name, columns in zip(names, zip(*windows, strict=True), strict=True)
+        }
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def read(self, midi: MidiInput, name: str = "midi") -> Performance:
-        """One whole recording on the grid, after `adjust_mode`.
+    def read(self, midi: MidiInput, name: str = "midi") -> DrumSong:
+        """A recording with every bar in its place, and what it takes to write it back.
+
+        What is read otherwise than it stands, or left out, is said in warnings.
 
         Args:
             midi: a path, a file object, the bytes of a file or a `pretty_midi.PrettyMIDI`.
-            name: what an error calls a recording that has no path.
+            name: what messages call a recording that has no path.
 
         Raises:
             MidiError: the recording cannot be used; the message names it and says why.
         """
         name = _name(midi, name)
         try:
-            return self._performance(_bytes(midi, name))
+            content, notes = self._drum_notes(midi, name)
+            pitches = pitches_of(self.pitch_map)
+            song = read_song(
+                content, notes, pitches, self.bars, self.steps_per_bar, self.adjust_mode, name
+            )
+        except MidiError as error:
+            raise type(error)(f"{name}: {error}") from error
+        for remark in song.remarks:
+            warnings.warn(f"{name}: {remark.text}", stacklevel=2)
+        return song
+
+    def training_windows(self, midi: MidiInput, name: str = "midi") -> TrainingWindows:
+        """The windows of a recording for training, every `hop_bars` bars.
+
+        A window holds only bars in 4/4 and at least one hit; a recording that is shorter than a
+        window has none.
+
+        Args:
+            midi: see `read`.
+            name: what messages call a recording that has no path.
+
+        Raises:
+            MidiError: the recording cannot be used; the message names it and says why.
+        """
+        name = _name(midi, name)
+        try:
+            return read_training_windows(
+                *self._drum_notes(midi, name),
+                self.bars,
+                self.hop_bars,
+                self.steps_per_bar,
+                self.adjust_mode,
+            )
         except MidiError as error:
             raise type(error)(f"{name}: {error}") from error
 
-    def _performance(self, data: bytes) -> Performance:
-        hits = read_drum_hits(data)
-        drums = _drum_of_pitch(self.pitch_map)[hits.pitches]
-        known = drums >= 0
-        if not known.any():
-            raise NoDrumHitsError(f"found no pitch of the {self.pitch_map} kit on channel 10")
-        grid = (hits.ticks_per_quarter, self.steps_per_bar)
-        ticks = adjust_time(hits.ticks[known], *grid, self.adjust_mode)
-        steps, timing = quantize(ticks, *grid)
-        num_steps = (int(steps.max()) // self.steps_per_bar + 1) * self.steps_per_bar
-        roll, timing = piano_roll(steps, drums[known], hits.velocities[known], timing, num_steps)
-        return Performance(roll, timing, hits.bpm)
+    def _drum_notes(self, midi: MidiInput, name: str) -> tuple[MidiContent, DrumNotes]:
+        content = read_midi(_bytes(midi, name))
+        return content, find_drum_notes(content, self.channel, pitches_of(self.pitch_map))
 
-    def split(self, performance: Performance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The windows of a recording, see `split_sequence`; none where it is too short."""
-        return split_sequence(
-            performance.piano_roll,
-            performance.timing,
-            self.bars,
-            self.steps_per_bar,
-            self.hop_bars,
-        )
-
-    def _padded(self, performance: Performance) -> Performance:
-        """Silence after the recording, so that every bar of it is in a window."""
+    def _hopping_windows(self, song: DrumSong) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Piano roll, timing and tempo of windows that start every `hop_bars` bars."""
+        if self.hop_bars == self.bars:
+            return song.piano_roll, song.timing, song.bpm
         window, hop = (bars * self.steps_per_bar for bars in (self.bars, self.hop_bars))
-        num_steps = performance.piano_roll.shape[1]
-        num_hops = max(0, -(-(num_steps - window) // hop))
-        silence = ((0, 0), (0, max(0, window + num_hops * hop - num_steps)))
-        return Performance(
-            np.pad(performance.piano_roll, silence),
-            np.pad(performance.timing, silence),
-            performance.bpm,
-        )
+        num_hops = max(0, -(-(song.num_bars - self.bars) // self.hop_bars))
+        grids = []
+        for windows in (song.piano_roll, song.timing):
+            grid = join_windows(windows)[:, : song.num_bars * self.steps_per_bar]
+            padding = max(0, window + num_hops * hop - grid.shape[1])
+            grids.append(cut_windows(np.pad(grid, ((0, 0), (0, padding))), window, hop))
+        return *grids, bpm_of_bars(song.layout, self.hop_bars * np.arange(len(grids[0])))
 
     def decode(
         self,
         piano_roll: np.ndarray,
         timing: np.ndarray | None = None,
-        bpm: float = DEFAULT_BPM,
+        bpm: float | None = None,
         lead_in_bars: int = 0,
-    ) -> pretty_midi.PrettyMIDI:
-        """Drums as MIDI, on the drum channel, 480 ticks a quarter.
+        like: DrumSong | None = None,
+    ) -> DrumMidi:
+        """Drums as a MIDI file of whole bars.
 
-        A note is one step long, or shorter if its drum is struck again sooner.
+        A new groove is a loop on channel 10: an early hit on the first step is written at the end
+        of the last bar, unless a lead-in gives it room. Drums in the place of a song that was read
+        have its channel, pitches, tempo map and time signatures, and end where it ends.
 
         Args:
             piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor. Windows
-                (windows, 9, steps) are played one after another, see `join_windows`.
+                (windows, 9, steps) are played one after another; of as many windows as the song
+                has, the padding is cut off again.
             timing: float32 of the same shape, microtiming in steps; on the grid if not given.
-            bpm: tempo in quarters a minute.
-            lead_in_bars: silent bars before the music. A hit that is early on the first step needs
-                one to keep its timing: without it, it is written at 0 s.
+            bpm: tempo of a new groove in quarters a minute; 120 if not given.
+            lead_in_bars: silent bars before the music.
+            like: the song to take the place of.
 
         Raises:
-            PianoRollError: roll or timing has the wrong shape, dtype or range.
+            PianoRollError: roll or timing has the wrong shape, dtype or range, or is shorter than
+                the song.
             TempoError: `bpm` is out of range.
+            ValueError: the other arguments do not go together.
         """
-        roll = np.asarray(piano_roll)
-        timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
-        if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
-            roll, timing = join_windows(roll, timing)
-        check_piano_roll(roll, timing)
-        if not MIN_BPM <= bpm <= MAX_BPM:
-            raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")
+        roll, timing = _whole_grid(piano_roll, timing)
+        if (
+            like is not None
+            and np.ndim(piano_roll) == 3
+            and len(piano_roll) == len(like.piano_roll)
+        ):
+            num_steps = like.num_bars * self.steps_per_bar
+            roll, timing = roll[:, :num_steps], timing[:, :num_steps]
         if type(lead_in_bars) is not int or lead_in_bars < 0:
             raise ValueError(f"lead_in_bars: found {lead_in_bars!r}, expected 0 or more")
-        num_bars = lead_in_bars + -(-roll.shape[1] // self.steps_per_bar)
-        if num_bars > MAX_BARS:
-            raise PianoRollError(f"piano_roll: found {num_bars} bars, expected at most {MAX_BARS}")
-        ticks, drums, velocities = onset_ticks(
-            roll, timing, WRITTEN_TICKS_PER_QUARTER, self.steps_per_bar
-        )
-        ticks = np.maximum(ticks + lead_in_bars * WRITTEN_TICKS_PER_BAR, 0)
-        first_pitches = np.array([pitches[0] for pitches in PITCH_MAPS[self.pitch_map]])
-        step_ticks = WRITTEN_TICKS_PER_BAR // self.steps_per_bar
-        return write_drum_hits(ticks, first_pitches[drums], velocities, step_ticks, bpm)
+        num_bars = -(-roll.shape[1] // self.steps_per_bar)
+        if (found := lead_in_bars + num_bars) > MAX_BARS:
+            raise PianoRollError(f"piano_roll: found {found} bars, expected at most {MAX_BARS}")
+        if like is None:
+            pitches = tuple(group[0] for group in pitches_of(self.pitch_map))
+            layout = groove_layout(DEFAULT_BPM if bpm is None else bpm, pitches, num_bars)
+        elif bpm is None:
+            layout = layout_like(like, num_bars, lead_in_bars)
+        else:
+            raise ValueError(f"bpm: found {bpm!r} for the place of {like.name}, expected none")
+        name = "piano_roll" if like is None else like.name
+        return write_song(roll, timing, layout, self.steps_per_bar, lead_in_bars, name)
+
+    def write(
+        self,
+        file: str | os.PathLike | IO[bytes],
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None = None,
+        bpm: float | None = None,
+        lead_in_bars: int = 0,
+        like: DrumSong | None = None,
+    ) -> None:
+        """Writes drums as a MIDI file, see `decode`."""
+        self.decode(piano_roll, timing, bpm, lead_in_bars, like).write(file)
 
     def batch_decode(
         self,
         piano_rolls: np.ndarray,
         timings: np.ndarray | None = None,
-        bpm: float = DEFAULT_BPM,
+        bpm: float | None = None,
         lead_in_bars: int = 0,
-    ) -> list[pretty_midi.PrettyMIDI]:
-        """Several piano rolls (rolls, 9, steps) as one MIDI each, see `decode`."""
+    ) -> list[DrumMidi]:
+        """Several piano rolls (rolls, 9, steps) as one new groove each, see `decode`."""
         rolls = np.asarray(piano_rolls)
         if rolls.ndim != 3:
             raise PianoRollError(f"piano_rolls: found {rolls.shape}, expected (rolls, 9, steps)")
@@ -282,23 +303,35 @@ def _name(midi: MidiInput, name: str) -> str:
 def _bytes(midi: MidiInput, name: str) -> bytes:
     """The bytes of a recording, or enough of them to see that they are too many."""
     if isinstance(midi, str | os.PathLike):
-        with open(midi, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    if isinstance(midi, pretty_midi.PrettyMIDI):
-        return pretty_midi_bytes(midi)
-    is_binary_file = hasattr(midi, "read") and not isinstance(midi, io.TextIOBase)
-    data = midi.read(MAX_BYTES + 1) if is_binary_file else midi
-    if not isinstance(data, bytes):
+        return read_regular_file(midi, MAX_BYTES)
+    if hasattr(midi, "read") and not isinstance(midi, io.TextIOBase):
+        midi = midi.read(MAX_BYTES + 1)
+    elif hasattr(midi, "write") and not hasattr(midi, "read"):
+        midi = _written(midi, name)
+    if not isinstance(midi, bytes):
         raise TypeError(
-            f"{name}: found {type(data).__name__}, expected a path, a binary file, bytes or a "
+            f"{name}: found {type(midi).__name__}, expected a path, a binary file, bytes or a "
             "PrettyMIDI"
         )
-    return data
+    return midi
 
 
-def _drum_of_pitch(pitch_map: str) -> np.ndarray:
-    """int64 (128,): the drum that each MIDI pitch plays, -1 for none."""
-    drum_of_pitch = np.full(128, -1)
-    for drum, pitches in enumerate(PITCH_MAPS[pitch_map]):
-        drum_of_pitch[list(pitches)] = drum
-    return drum_of_pitch
+def _written(midi: Any, name: str) -> bytes:
+    """The MIDI file that an object such as a `pretty_midi.PrettyMIDI` writes."""
+    file = io.BytesIO()
+    try:
+        midi.write(file)
+    except Exception as error:  # neither pretty_midi nor mido names its errors
+        kind = type(midi).__name__
+        raise MidiFormatError(f"found a {kind} that cannot be written: {error}") from error
+    return file.getvalue()
+
+
+def _whole_grid(piano_roll: np.ndarray, timing: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Checked piano roll and timing (9, steps), windows one after another."""
+    roll = np.asarray(piano_roll)
+    timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
+    if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
+        roll, timing = join_windows(roll), join_windows(timing)
+    check_piano_roll(roll, timing)
+    return roll, timing

@@ -46,7 +46,7 @@ def render_soundfont(
     order = np.argsort(hits.onsets, kind="stable")
     onsets = [*hits.onsets[order].tolist(), mix.shape[1]]
     for hit, start, end in zip(order, onsets[:-1], onsets[1:], strict=True):
-        synthesizer.noteon(DRUM_CHANNEL, PITCHES[hits.drums[hit]], int(hits.velocities[hit]))
+        synthesizer.noteon(DRUM_CHANNEL - 1, PITCHES[hits.drums[hit]], int(hits.velocities[hit]))
         sound = np.frombuffer(synthesizer.generate(end - start), np.float32)
         mix[:, start:end] = sound.reshape(-1, 2).T
     mix[:, -FADE:] *= np.linspace(1, 0, FADE, dtype=np.float32)
@@ -70,5 +70,5 @@ def _synthesizer(soundfont: str | os.PathLike) -> Any:
         raise SoundError(f"soundfont: found {soundfont}, expected an SF2 or SF3 file") from error
     if synthesizer.sfpreset_name(kit, DRUM_BANK, 0) is None:
         raise SoundError(f"soundfont: found no drum kit in bank {DRUM_BANK} of {soundfont}")
-    synthesizer.program_select(DRUM_CHANNEL, kit, DRUM_BANK, 0, True)
+    synthesizer.program_select(DRUM_CHANNEL - 1, kit, DRUM_BANK, 0, True)
     return synthesizer

@@ -42,6 +42,11 @@ def time_signature(tick: int, numerator: int, denominator: int) -> Event:
     return tick, bytes([0xFF, 0x58, 4, numerator, denominator.bit_length() - 1, 24, 8])
 
 
+def ending_at(tick: int) -> Event:
+    """A text so that the track, one tick longer than its last event, ends at a tick."""
+    return tick - 1, b"\xff\x01\x00"
+
+
 def variable_length(number: int) -> bytes:
     """A number as MIDI writes it: seven bits a byte, all but the last with the top bit set."""
     data = [number & 0x7F]
@@ -61,6 +66,15 @@ def track(*events: Event) -> bytes:
 
 def chunk(name: bytes, data: bytes) -> bytes:
     return name + struct.pack(">L", len(data)) + data
+
+
+def riff(kind: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A RIFF container of chunks, each a name and its data."""
+    data = b"".join(
+        name + struct.pack("<L", len(data)) + data + b"\0" * (len(data) % 2)
+        for name, data in chunks
+    )
+    return b"RIFF" + struct.pack("<L", 4 + len(data)) + kind + data
 
 
 def midi_file(*tracks: bytes, file_type: int = 1, division: int = 480) -> bytes:

@@ -154,20 +154,16 @@ def test_velocity_scaling_makes_whole_sequences_louder_or_softer(random_drums):
     assert 1.22 < max(factors) < 1.26
 
 
-@pytest.mark.parametrize(
-    ("data", "pitch_map"), [("groove", "roland_td11"), ("midi_folder", "general_midi")]
-)
-def test_the_processor_reads_midi_as_the_data_was_read(
-    data, pitch_map, demo_grooves, write_drums, tmp_path
-):
+@pytest.mark.parametrize("data", ["groove", "midi_folder"])
+def test_the_processor_reads_the_files_of_users(data, demo_grooves, write_drums, tmp_path):
     for seed in range(3):
         write_drums(tmp_path / f"{seed}.mid", bars=2, seed=seed)
     data_dir = demo_grooves if data == "groove" else tmp_path
     arguments = parse(data=data, data_dir=data_dir, bars=2, steps_per_bar=8)
     _, eval_loader, processor = load_data(Accelerator(), arguments)
     path = data_dir / eval_loader.dataset.with_format(None)[0]["midi_filename"]
-    assert processor.pitch_map == pitch_map
-    assert np.array_equal(processor(path).piano_roll[0], eval_loader.dataset[0]["piano_roll"])
+    assert (processor.pitch_map, processor.adjust_mode) == ("general_midi", "none")
+    assert processor(path).piano_roll.shape[1:] == eval_loader.dataset[0]["piano_roll"].shape
 
 
 @pytest.mark.parametrize("data", ["groove", "midi_folder"])

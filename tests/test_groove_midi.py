@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from midi_factory import INFO_COLUMNS, drum_file, note_on
 
-from processing import GrooveMIDI, MusicVAEProcessor, groove_midi
+from processing import GrooveMIDI, MusicVAEProcessor, groove_midi, processing_musicvae
 from processing.drum_kit import DRUM_NAMES
 from processing.errors import DatasetFolderError, MidiFormatError
 from processing.groove_midi import DOWNLOAD_ATTEMPTS
@@ -163,13 +163,13 @@ def test_an_example_has_these_columns(prepare, groove):
 
 
 def test_windows_are_those_of_the_processor(prepare, groove):
-    processor = MusicVAEProcessor(pitch_map="roland_td11")
+    processor = MusicVAEProcessor(pitch_map="roland_td11", hop_bars=1, adjust_mode="bars")
     name = "drummer2/s2/1_hiphop.mid"
-    rolls, timings, start_bars = processor.split(processor.read(groove / name))
+    windows = processor.training_windows(groove / name)
     test = prepare(groove)["test"].with_format("numpy")[:]
-    np.testing.assert_array_equal(test["piano_roll"], rolls)
-    np.testing.assert_array_equal(test["timing"], timings)
-    np.testing.assert_array_equal(test["start_bar"], start_bars)
+    np.testing.assert_array_equal(test["piano_roll"], windows.piano_roll)
+    np.testing.assert_array_equal(test["timing"], windows.timing)
+    np.testing.assert_array_equal(test["start_bar"], windows.start_bar)
     assert set(test["midi_filename"]) == {name}
 
 
@@ -324,6 +324,11 @@ def test_a_missing_column_is_named(prepare, groove, rows, column):
     [
         pytest.param({"split": "dev"}, "2_rock.mid': found 'dev', expected", id="unknown split"),
         pytest.param({"bpm": "fast"}, "2_rock.mid': found 'fast', expected", id="bpm in words"),
+        pytest.param({"bpm": ""}, "2_rock.mid': found '', expected a number", id="no bpm"),
+        *(
+            pytest.param({"bpm": bpm}, f"found '{bpm}', expected a number from 20 to 500", id=bpm)
+            for bpm in ("inf", "0", "-1", "nan", "1e308", "19.9")
+        ),
         pytest.param({"midi_filename": "gone.mid"}, "'gone.mid', but there is no", id="no file"),
         pytest.param({"midi_filename": ""}, "'', but there is no such file", id="no file name"),
         pytest.param(
@@ -386,6 +391,26 @@ def test_an_archive_with_another_checksum_is_refused(prepare, archive, tmp_path)
     with pytest.raises(DatasetFolderError, match=r"groove.zip: found [\d,]+ bytes with sha256"):
         prepare(archive)
     assert prepared_files(tmp_path) == []
+
+
+def test_what_is_no_archive_is_refused_without_being_read(prepare, tmp_path):
+    huge, pipe = tmp_path / "huge.zip", tmp_path / "pipe.zip"
+    huge.touch()
+    os.truncate(huge, 3 << 30)  # of holes
+    os.mkfifo(pipe)
+    for path, found in (
+        (huge, "found 3,221,225,472 bytes, expected the official archive"),
+        (pipe, "found no regular file"),
+        ("/dev/zero", "found no regular file"),
+    ):
+        with pytest.raises(DatasetFolderError, match=found):
+            prepare(path)
+
+
+def test_an_endless_info_csv_is_refused(prepare, groove):
+    os.truncate(groove / "info.csv", 3 << 30)
+    with pytest.raises(DatasetFolderError, match="info.csv: found more than 16,777,216 bytes"):
+        prepare(groove)
 
 
 @pytest.mark.parametrize(
@@ -476,15 +501,14 @@ def test_an_archive_that_names_paths_outside_is_refused(prepare, archive, monkey
 def parsed_once():
     """Every file of the real dataset is parsed in the first of its tests only."""
     with pytest.MonkeyPatch.context() as patch:
-        read = MusicVAEProcessor.read
-        known = {}
+        read, known = processing_musicvae.read_midi, {}
 
-        def read_once(self, midi, name="midi"):
-            if name not in known:
-                known[name] = read(self, midi, name)
-            return known[name]
+        def read_once(data):
+            if data not in known:
+                known[data] = read(data)
+            return known[data]
 
-        patch.setattr(MusicVAEProcessor, "read", read_once)
+        patch.setattr(processing_musicvae, "read_midi", read_once)
         yield
 
 
@@ -514,16 +538,41 @@ def test_groove_has_this_many_hits_on_the_grid(parsed_once, shared_groove):
     assert hits == {"train": 322_833, "validation": 39_436, "test": 40_978}
 
 
-def test_groove_is_prepared_with_unique_windows_in_range(parsed_once, prepare, shared_groove):
-    dataset = prepare(shared_groove)
-    assert dataset.num_rows == {"train": 15_691, "validation": 1_939, "test": 1_919}
+@pytest.fixture(scope="module")
+def real_windows(parsed_once, shared_groove, tmp_path_factory) -> datasets.DatasetDict:
+    builder = GrooveMIDI(data_dir=shared_groove, cache_dir=tmp_path_factory.mktemp("cache"))
+    builder.download_and_prepare()
+    return builder.as_dataset()
+
+
+def test_groove_is_prepared_with_unique_windows_in_range(real_windows):
+    assert real_windows.num_rows == {"train": 15_691, "validation": 1_939, "test": 1_919}
     windows = [
         window
-        for split in dataset.values()
+        for split in real_windows.values()
         for window in zip(split["midi_filename"], split["start_bar"], strict=True)
     ]
     assert len(set(windows)) == len(windows)
-    columns = dataset["validation"].with_format("numpy")[:]
+    columns = real_windows["validation"].with_format("numpy")[:]
     assert columns["piano_roll"].max() == 127
     assert columns["timing"].min() == -0.5
     assert 0.45 < columns["timing"].max() < 0.5
+
+
+SHA256_OF_WINDOWS = {
+    "train": "ddb5233f5d974858b50d0fc678561b7b49fbf872d74072204e64b748bc855652",
+    "validation": "24e0116098a258e60b8450999f262ff2ebb073cbf4b23b88ddd9e8ec2a6a3cee",
+    "test": "c59eb30f0ba7453d7c7bdc5b372116b8e58c4b53c47cc35c03458e431c95973c",
+}
+
+
+def test_grooves_windows_are_bit_for_bit_those_that_released_models_learned_from(real_windows):
+    types = {"piano_roll": np.uint8, "timing": np.float32, "start_bar": np.int32, "bpm": np.float32}
+    found = {}
+    for split, windows in real_windows.with_format("numpy").items():
+        digest = hashlib.sha256()
+        for batch in windows.iter(1000):
+            for name, dtype in types.items():
+                digest.update(batch[name].astype(dtype).tobytes())
+        found[split] = digest.hexdigest()
+    assert found == SHA256_OF_WINDOWS

@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -19,34 +20,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from midi_factory import (
-    CLOSED_HI_HAT,
     KICK,
     SNARE,
     Event,
     drum_file,
-    midi_file,
     note_off,
     note_on,
     tempo,
     time_signature,
-    track,
 )
 from transformers import AutoProcessor
 
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing import MusicVAEProcessor
-from processing.drum_kit import PITCH_MAPS
+from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
+from processing.drum_song import DrumSong
 from processing.errors import (
-    MidiError,
     MidiFormatError,
     NoDrumHitsError,
+    NotAFileError,
     PianoRollError,
     ProcessorConfigError,
     TempoError,
     TimeSignatureError,
 )
-from processing.midi_file import pretty_midi_bytes, read_drum_hits
-from processing.piano_roll import check_piano_roll
-from processing.processing_musicvae import Performance
+from processing.midi_file import read_midi
 
 TICKS_PER_BAR = 1920  # as written; a step of 16 has 120
 repeatable = settings(derandomize=True, deadline=None, max_examples=50)
@@ -71,18 +69,16 @@ def bar_of_take(tick: int) -> list[Event]:
 # Reading
 
 
-def test_a_recording_becomes_windows_of_four_bars():
+def test_a_recording_becomes_windows_side_by_side():
     windows = MusicVAEProcessor()(take(6))
-    assert set(windows) == {"piano_roll", "timing", "file_index", "start_bar", "bpm"}
-    expected_roll = np.zeros((3, 9, 64), np.uint8)
+    assert set(windows) == {"piano_roll", "timing", "bpm"}
+    expected_roll = np.zeros((2, 9, 64), np.uint8)
     expected_roll[:, 0, ::16], expected_roll[:, 1, 4::16] = 100, 90
-    expected_timing = np.zeros((3, 9, 64), np.float32)
-    expected_timing[:, 1, 4::16] = 0.25
+    expected_roll[1, :, 32:] = 0
+    expected_timing = np.where(expected_roll == 90, np.float32(0.25), np.float32(0))
     np.testing.assert_array_equal(windows["piano_roll"], expected_roll, strict=True)
     np.testing.assert_array_equal(windows["timing"], expected_timing, strict=True)
-    np.testing.assert_array_equal(windows["file_index"], np.array([0, 0, 0]), strict=True)
-    np.testing.assert_array_equal(windows["start_bar"], np.array([0, 1, 2]), strict=True)
-    np.testing.assert_array_equal(windows["bpm"], np.full(3, 120, np.float32), strict=True)
+    np.testing.assert_array_equal(windows["bpm"], np.full(2, 120, np.float32), strict=True)
 
 
 @pytest.fixture
@@ -114,53 +110,54 @@ def test_a_list_of_any_inputs_gives_the_windows_of_each_in_turn(take_path):
     windows = MusicVAEProcessor()(
         [take_path, take(1, microseconds=600_000), pretty_midi.PrettyMIDI(str(take_path))]
     )
-    assert windows["file_index"].tolist() == [0, 0, 0, 1, 2, 2, 2]
-    assert windows["start_bar"].tolist() == [0, 1, 2, 0, 0, 1, 2]
-    assert windows["bpm"].tolist() == [120, 120, 120, 100, 120, 120, 120]
-    assert windows["piano_roll"].shape == windows["timing"].shape == (7, 9, 64)
+    assert windows["bpm"].tolist() == [120, 120, 100, 120, 120]
+    assert windows["piano_roll"].shape == windows["timing"].shape == (5, 9, 64)
 
 
 def test_torch_tensors_are_returned_on_request():
     windows = MusicVAEProcessor()(take(4), return_tensors="pt")
     assert windows["piano_roll"].dtype == torch.uint8
     assert windows["timing"].dtype == windows["bpm"].dtype == torch.float32
-    assert windows["file_index"].dtype == windows["start_bar"].dtype == torch.int64
-
-
-def test_a_short_recording_is_padded_with_silence():
-    windows = MusicVAEProcessor()(take(1))
-    assert windows["piano_roll"].shape == (1, 9, 64)
-    assert windows["piano_roll"][0, :, :16].any()
-    assert not windows["piano_roll"][0, :, 16:].any()
-    assert not windows["timing"][0, :, 16:].any()
 
 
 @pytest.mark.parametrize(
-    ("adjust_mode", "start_bars"),
-    [("bars", [0, 1]), ("first_onset", [0, 1]), ("none", [1, 2, 3, 4, 5])],
+    ("settings", "num_bars", "starts"),
+    [
+        pytest.param({}, 6, [0, 4], id="side by side"),
+        pytest.param({"hop_bars": 1}, 6, [0, 1, 2], id="every bar"),
+        pytest.param({"hop_bars": 3}, 8, [0, 3, 6], id="every third bar"),
+        pytest.param({"hop_bars": 3, "bars": 2}, 7, [0, 3, 6], id="with bars between them"),
+        pytest.param({"hop_bars": 1}, 2, [0], id="shorter than a window"),
+    ],
 )
-def test_start_bar_counts_from_the_bar_where_the_music_was_moved_to(adjust_mode, start_bars):
-    windows = MusicVAEProcessor(adjust_mode=adjust_mode)(take(5, first_bar=4))
-    assert windows["start_bar"].tolist() == start_bars
+def test_windows_start_every_hop_until_all_bars_are_in_one(settings, num_bars, starts):
+    processor = MusicVAEProcessor(**settings)
+    windows = processor(take(num_bars))["piano_roll"]
+    kicks = [
+        [bar - start for bar in range(start, min(start + processor.bars, num_bars))]
+        for start in starts
+    ]
+    assert [(window[0].nonzero()[0] // 16).tolist() for window in windows] == kicks
 
 
-def test_hop_and_window_length_are_counted_in_bars():
-    windows = MusicVAEProcessor(bars=2, hop_bars=3, steps_per_bar=24)(take(8))
-    assert windows["start_bar"].tolist() == [0, 3, 6]
-    assert windows["piano_roll"].shape == (3, 9, 48)
+def test_windows_with_a_hop_have_the_tempo_at_their_start():
+    data = drum_file(
+        *(tempo(bar * TICKS_PER_BAR, 400_000 + bar) for bar in range(6)), note_on(9999)
+    )
+    bpms = MusicVAEProcessor(hop_bars=1)(data)["bpm"]
+    assert bpms.tolist() == np.float32([60e6 / (400_000 + bar) for bar in range(3)]).tolist()
+
+
+def test_a_grid_of_triplets():
+    windows = MusicVAEProcessor(bars=2, steps_per_bar=24)(take(2))
+    assert windows["piano_roll"].shape == (1, 9, 48)
     assert np.flatnonzero(windows["piano_roll"][0, 1]).tolist() == [6, 30]
 
 
-def test_the_last_window_is_padded_with_silence_so_that_no_bar_is_lost():
-    windows = MusicVAEProcessor(hop_bars=4)(take(6))
-    assert windows["start_bar"].tolist() == [0, 4]
-    assert windows["piano_roll"][1, :, :32].any()
-    assert not windows["piano_roll"][1, :, 32:].any()
-
-
-def test_a_silent_window_is_left_out():
-    windows = MusicVAEProcessor(adjust_mode="none", hop_bars=4)(take(1, first_bar=5))
-    assert windows["start_bar"].tolist() == [4]
+def test_what_a_processor_returns_is_what_a_model_takes():
+    config = MusicVAEConfig(encoder_hidden_size=8, conductor_hidden_size=8, decoder_hidden_size=8)
+    output = MusicVAEModel(config)(**MusicVAEProcessor()(take(4), return_tensors="pt"))
+    assert output.loss.isfinite()
 
 
 @pytest.mark.parametrize("pitch_map", PITCH_MAPS)
@@ -169,51 +166,21 @@ def test_every_pitch_plays_its_drum(pitch_map):
     for drum, pitches in enumerate(PITCH_MAPS[pitch_map]):
         for pitch in pitches:
             roll = processor.read(drum_file(note_on(0, pitch, 77))).piano_roll
-            assert np.argwhere(roll).tolist() == [[drum, 0]]
+            assert np.argwhere(roll).tolist() == [[0, drum, 0]]
 
 
-@pytest.mark.parametrize(
-    ("pitch_map", "written"),
-    [
-        ("roland_td11", [36, 38, 42, 46, 43, 47, 50, 49, 51]),
-        ("general_midi", [36, 38, 42, 46, 45, 48, 50, 49, 51]),
-    ],
-)
-def test_every_drum_is_written_as_one_pitch_and_read_back(pitch_map, written):
+@pytest.mark.parametrize("pitch_map", PITCH_MAPS)
+def test_every_drum_is_written_as_its_first_pitch_and_read_back(pitch_map):
     processor = MusicVAEProcessor(pitch_map=pitch_map)
     roll = np.zeros((9, 64), np.uint8)
     roll[range(9), range(9)] = 100
     midi = processor.decode(roll)
-    assert [note.pitch for note in midi.instruments[0].notes] == written
+    written = read_midi(midi.data).notes.pitches.tolist()
+    assert written == [pitches[0] for pitches in PITCH_MAPS[pitch_map]]
     assert np.array_equal(processor(midi)["piano_roll"][0], roll)
 
 
-def test_pitches_of_other_kits_are_left_out():
-    data = drum_file(note_on(0, KICK), note_on(0, 54), note_on(120, CLOSED_HI_HAT))
-    roll = MusicVAEProcessor(pitch_map="roland_td11").read(data).piano_roll
-    assert np.argwhere(roll).tolist() == [[0, 0], [2, 1]]
-
-
-def test_of_equally_loud_hits_on_a_step_the_earlier_stays_however_tracks_are_ordered():
-    late, early = note_on(20, 44, 70), note_on(10, 42, 70)
-    for data in (drum_file(late, early), midi_file(track(late), track(early))):
-        assert MusicVAEProcessor().read(data).timing[2, 0] == np.float32(10 / 120)
-
-
-# Writing
-
-
-def test_decode_writes_one_drum_track_with_tempo_and_metre():
-    roll = np.zeros((9, 64), np.uint8)
-    roll[0, ::4] = 100
-    decoded = MusicVAEProcessor().decode(roll, bpm=96)
-    for midi in (decoded, pretty_midi.PrettyMIDI(io.BytesIO(pretty_midi_bytes(decoded)))):
-        (drums,) = midi.instruments
-        assert drums.is_drum
-        assert midi.resolution == 480
-        assert midi.get_tempo_changes()[1].tolist() == pytest.approx([96])
-        (metre,) = midi.time_signature_changes
-        assert (metre.numerator, metre.denominator, metre.time) == (4, 4, 0)
+# Writing; more in test_song_writer.py
 
 
 def test_decode_places_notes_by_step_and_timing():
@@ -221,7 +188,9 @@ def test_decode_places_notes_by_step_and_timing():
     roll[0, [0, 1, 8]] = 100, 50, 127
     timing[0, [0, 1, 8]] = 0, -0.5, 0.25
     roll[8, 15] = 1
-    notes = MusicVAEProcessor().decode(roll, timing, bpm=120).instruments[0].notes
+    midi = MusicVAEProcessor().decode(roll, timing, bpm=120)
+    notes = pretty_midi.PrettyMIDI(io.BytesIO(midi.data)).instruments[0].notes
+    notes.sort(key=lambda note: note.start)
     assert [(note.pitch, note.velocity) for note in notes] == [
         (36, 100),
         (36, 50),
@@ -232,16 +201,6 @@ def test_decode_places_notes_by_step_and_timing():
     assert [note.end for note in notes] == pytest.approx([0.0625, 0.1875, 1.15625, 2.0])
 
 
-def test_a_hit_before_the_start_is_written_at_0_or_kept_by_a_lead_in():
-    roll, timing = np.zeros((9, 16), np.uint8), np.zeros((9, 16), np.float32)
-    roll[0, 0], timing[0, 0] = 100, -0.25
-    processor = MusicVAEProcessor()
-    (clipped,) = processor.decode(roll, timing, bpm=120).instruments[0].notes
-    (kept,) = processor.decode(roll, timing, bpm=120, lead_in_bars=1).instruments[0].notes
-    assert (clipped.start, clipped.end) == pytest.approx((0, 0.125))
-    assert (kept.start, kept.end) == pytest.approx((2 - 0.03125, 2 + 0.09375))
-
-
 def test_batch_decode_decodes_each_roll():
     generator = np.random.default_rng(0)
     rolls = generator.integers(0, 128, (3, 9, 64), dtype=np.uint8)
@@ -249,17 +208,14 @@ def test_batch_decode_decodes_each_roll():
     processor = MusicVAEProcessor()
     together = processor.batch_decode(torch.tensor(rolls), torch.tensor(timings), 90, 1)
     alone = [processor.decode(*grid, 90, 1) for grid in zip(rolls, timings, strict=True)]
-    assert [pretty_midi_bytes(midi) for midi in together] == [
-        pretty_midi_bytes(midi) for midi in alone
-    ]
+    assert [midi.data for midi in together] == [midi.data for midi in alone]
     on_the_grid = processor.batch_decode(rolls)
-    assert [pretty_midi_bytes(midi) for midi in on_the_grid] == [
-        pretty_midi_bytes(processor.decode(roll)) for roll in rolls
-    ]
+    assert [midi.data for midi in on_the_grid] == [processor.decode(roll).data for roll in rolls]
 
 
 def test_silence_decodes_to_no_notes():
-    assert MusicVAEProcessor().decode(np.zeros((9, 64), np.uint8)).instruments[0].notes == []
+    midi = MusicVAEProcessor().decode(np.zeros((9, 64), np.uint8))
+    assert not len(read_midi(midi.data).notes.ticks)
 
 
 # Round trips
@@ -273,8 +229,8 @@ def offsets_on_ticks(steps_per_bar: int) -> st.SearchStrategy[float]:
     return st.integers(-(ticks // 2), (ticks - 1) // 2).map(lambda tick: tick / ticks)
 
 
-def grids(steps_per_bar: int, offsets: st.SearchStrategy[float], first_bar: bool = True):
-    """Four bars of piano roll and timing, with at least one hit, in the first bar if so asked."""
+def grids(steps_per_bar: int, offsets: st.SearchStrategy[float]):
+    """Four bars of piano roll and timing, with at least one hit."""
 
     def grid(hits: dict[tuple[int, int], tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
         roll = np.zeros((9, 4 * steps_per_bar), np.uint8)
@@ -283,19 +239,15 @@ def grids(steps_per_bar: int, offsets: st.SearchStrategy[float], first_bar: bool
             roll[place], timing[place] = velocity, offset
         return roll, timing
 
-    def hits(num_steps: int, **size: int):
-        places = st.tuples(st.integers(0, 8), st.integers(0, num_steps - 1))
-        return st.dictionaries(places, st.tuples(st.integers(1, 127), offsets), **size)
-
-    first = hits(steps_per_bar if first_bar else 4 * steps_per_bar, min_size=1, max_size=5)
-    rest = hits(4 * steps_per_bar, max_size=60)
-    return st.builds(lambda first, rest: grid(rest | first), first, rest)
+    places = st.tuples(st.integers(0, 8), st.integers(0, 4 * steps_per_bar - 1))
+    hits = st.dictionaries(places, st.tuples(st.integers(1, 127), offsets), min_size=1, max_size=60)
+    return hits.map(grid)
 
 
 def read_back(processor, roll, timing, **kwargs) -> tuple[np.ndarray, np.ndarray]:
-    """What the first window of a roll's MIDI file holds."""
-    windows = processor(pretty_midi_bytes(processor.decode(roll, timing, **kwargs)))
-    return windows["piano_roll"][0], windows["timing"][0]
+    """The song of a roll's MIDI file."""
+    song = processor.read(processor.decode(roll, timing, **kwargs))
+    return song.piano_roll[0], song.timing[0]
 
 
 @pytest.mark.parametrize("steps_per_bar", [7, 12, 16, 24, 32])
@@ -304,9 +256,7 @@ def read_back(processor, roll, timing, **kwargs) -> tuple[np.ndarray, np.ndarray
 def test_roll_to_midi_to_roll_is_the_identity_to_within_half_a_tick(steps_per_bar, data):
     roll, timing = data.draw(grids(steps_per_bar, offsets))
     processor = MusicVAEProcessor(steps_per_bar=steps_per_bar)
-    found_roll, found_timing = read_back(
-        processor, roll, timing, bpm=data.draw(tempos), lead_in_bars=1
-    )
+    found_roll, found_timing = read_back(processor, roll, timing, bpm=data.draw(tempos))
     tick = steps_per_bar / TICKS_PER_BAR
     # Within half a tick, but where the nearest tick belongs to the neighbouring step.
     nearest_is_ours = (timing >= -0.5 + tick / 2) & (timing < 0.5 - tick / 2)
@@ -320,42 +270,15 @@ def test_roll_to_midi_to_roll_is_the_identity_to_within_half_a_tick(steps_per_ba
 def test_roll_to_midi_to_roll_is_the_identity_where_timing_lies_on_ticks(steps_per_bar, data):
     roll, timing = data.draw(grids(steps_per_bar, offsets_on_ticks(steps_per_bar)))
     processor = MusicVAEProcessor(steps_per_bar=steps_per_bar)
-    found = read_back(processor, roll, timing, bpm=data.draw(tempos), lead_in_bars=1)
+    found = read_back(processor, roll, timing, bpm=data.draw(tempos))
     assert np.array_equal(found, (roll, timing))
-
-
-@given(grids(16, offsets_on_ticks(16), first_bar=False), tempos)
-@repeatable
-def test_without_a_lead_in_only_early_hits_on_the_first_step_move(grid, bpm):
-    roll, timing = grid
-    found_roll, found_timing = read_back(
-        MusicVAEProcessor(adjust_mode="none"), roll, timing, bpm=bpm
-    )
-    timing[:, 0] = np.maximum(timing[:, 0], 0)
-    assert np.array_equal(found_roll, roll)
-    assert np.array_equal(found_timing, timing)
 
 
 def test_a_roll_with_every_drum_on_every_step_comes_back():
     generator = np.random.default_rng(0)
     roll = generator.integers(1, 128, (9, 64), dtype=np.uint8)
     timing = generator.integers(-60, 60, (9, 64)).astype(np.float32) / np.float32(120)
-    found = read_back(MusicVAEProcessor(), roll, timing, lead_in_bars=1)
-    assert np.array_equal(found, (roll, timing))
-
-
-@pytest.mark.parametrize("steps_per_bar", [7, 16, 24])
-@given(st.data())
-@repeatable
-def test_notes_last_at_most_a_step_and_never_overlap(steps_per_bar, data):
-    roll, timing = data.draw(grids(steps_per_bar, offsets))
-    midi = MusicVAEProcessor(steps_per_bar=steps_per_bar).decode(roll, timing)
-    last_end = dict.fromkeys(range(128), 0)
-    for note in midi.instruments[0].notes:
-        start, end = midi.time_to_tick(note.start), midi.time_to_tick(note.end)
-        assert 1 <= end - start <= TICKS_PER_BAR // steps_per_bar
-        assert start >= last_end[note.pitch]
-        last_end[note.pitch] = end
+    assert np.array_equal(read_back(MusicVAEProcessor(), roll, timing), (roll, timing))
 
 
 KIT = [pitch for pitches in PITCH_MAPS["general_midi"] for pitch in pitches]
@@ -375,33 +298,26 @@ def test_midi_to_roll_to_midi_to_roll_is_the_identity(
 ):
     processor = MusicVAEProcessor(steps_per_bar=steps_per_bar, adjust_mode=adjust_mode)
     events = [note_on(*hit) for hit in hits]
-    first = processor.read(drum_file(tempo(0, microseconds), *events, division=division))
+    first = read(processor, drum_file(tempo(0, microseconds), *events, division=division))
     assert_same(rewritten(processor, first), first)
 
 
-@given(performances, st.integers(1, 0x7FFF))
-@repeatable
-def test_a_performance_of_any_resolution_keeps_its_hits_and_then_stays_as_it_is(hits, division):
-    processor = MusicVAEProcessor()
-    # Spread over eight bars, whatever a tick is.
-    events = [note_on(tick * division // 600, *hit) for tick, *hit in hits]
-    first = processor.read(drum_file(*events, division=division))
-    second = rewritten(processor, first)
-    assert np.array_equal(second.piano_roll, first.piano_roll)
-    assert abs(second.timing - first.timing).max() <= 1 / 120
-    assert_same(rewritten(processor, second), second)
+def read(processor: MusicVAEProcessor, data: bytes) -> DrumSong:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about notes that share a step
+        return processor.read(data)
 
 
-def rewritten(processor: MusicVAEProcessor, performance: Performance) -> Performance:
-    """A performance after its way to MIDI and back."""
-    lead_in_bars = 1 if processor.adjust_mode == "bars" else 0
-    return processor.read(processor.decode(*performance, lead_in_bars))
+def rewritten(processor: MusicVAEProcessor, song: DrumSong) -> DrumSong:
+    """A song after its way to MIDI and back."""
+    return read(processor, processor.decode(song.piano_roll, song.timing, like=song).data)
 
 
-def assert_same(found: Performance, expected: Performance) -> None:
+def assert_same(found: DrumSong, expected: DrumSong) -> None:
     np.testing.assert_array_equal(found.piano_roll, expected.piano_roll, strict=True)
     np.testing.assert_array_equal(found.timing, expected.timing, strict=True)
-    assert found.bpm == expected.bpm
+    np.testing.assert_array_equal(found.bpm, expected.bpm, strict=True)
+    assert found.num_bars == expected.num_bars
 
 
 @pytest.fixture(scope="module")
@@ -415,8 +331,8 @@ def groove_takes(shared_groove) -> dict[str, bytes]:
 
 def test_groove_comes_back_from_midi_unchanged(groove_takes):
     processor = MusicVAEProcessor(pitch_map="roland_td11")
-    for name, data in groove_takes.items():
-        first = processor.read(data, name)
+    for data in groove_takes.values():
+        first = read(processor, data)
         assert_same(rewritten(processor, first), first)
 
 
@@ -426,8 +342,8 @@ def test_groove_reads_alike_as_pretty_midi(groove_takes):
     for data in groove_takes.values():
         midi = pretty_midi.PrettyMIDI(io.BytesIO(data))
         # PrettyMIDI leaves out notes that end at once.
-        if len(midi.instruments[0].notes) == len(read_drum_hits(data).ticks):
-            found, expected = processor.read(midi), processor.read(data)
+        if len(midi.instruments[0].notes) == len(read_midi(data).notes.ticks):
+            found, expected = read(processor, midi), read(processor, data)
             assert np.array_equal(found.piano_roll, expected.piano_roll)
             assert np.array_equal(found.timing, expected.timing)
             assert found.bpm == pytest.approx(expected.bpm, rel=1e-5)
@@ -442,18 +358,20 @@ OTHER_PARAMETERS = {
     "steps_per_bar": 24,
     "hop_bars": 3,
     "pitch_map": "roland_td11",
+    "channel": 3,
     "adjust_mode": "first_onset",
 }
 
 
-def test_the_defaults_are_four_bars_of_sixteenths_at_every_bar():
+def test_the_defaults_are_those_of_a_users_file():
     processor = MusicVAEProcessor()
     assert {name: getattr(processor, name) for name in OTHER_PARAMETERS} == {
         "bars": 4,
         "steps_per_bar": 16,
-        "hop_bars": 1,
+        "hop_bars": 4,
         "pitch_map": "general_midi",
-        "adjust_mode": "bars",
+        "channel": "auto",
+        "adjust_mode": "none",
     }
 
 
@@ -471,6 +389,27 @@ def test_a_saved_processor_loads_with_every_parameter(loader, tmp_path):
     processor = loader.from_pretrained(tmp_path)
     assert type(processor) is MusicVAEProcessor
     assert {name: getattr(processor, name) for name in OTHER_PARAMETERS} == OTHER_PARAMETERS
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_users_pitch_map_is_saved_with_the_processor(as_file, tmp_path):
+    own = {name: [number] for number, name in enumerate(DRUM_NAMES)}
+    (tmp_path / "kit.json").write_text(json.dumps(own))
+    MusicVAEProcessor(pitch_map=tmp_path / "kit.json" if as_file else own).save_pretrained(tmp_path)
+    (tmp_path / "kit.json").unlink()
+    processor = MusicVAEProcessor.from_pretrained(tmp_path)
+    assert processor.pitch_map == own
+    assert processor.read(drum_file(note_on(0, 8))).piano_roll[0, 8, 0] == 100
+
+
+def test_settings_without_a_pitch_map_are_general_midi_with_a_warning(tmp_path):
+    MusicVAEProcessor().save_pretrained(tmp_path)
+    path = tmp_path / "processor_config.json"
+    saved = json.loads(path.read_text())
+    del saved["pitch_map"]
+    path.write_text(json.dumps(saved))
+    with pytest.warns(UserWarning, match="has no pitch_map: files are read as general_midi"):
+        assert MusicVAEProcessor.from_pretrained(tmp_path).pitch_map == "general_midi"
 
 
 WITHOUT_OUR_PACKAGES = """
@@ -502,12 +441,14 @@ def test_a_saved_processor_works_where_our_packages_are_not_installed(take_path,
         for name in expected:
             np.testing.assert_array_equal(windows[name], expected[name], strict=True)
     decoded = processor.decode(expected["piano_roll"][0], expected["timing"][0], bpm=100)
-    assert (tmp_path / "decoded.mid").read_bytes() == pretty_midi_bytes(decoded)
+    assert (tmp_path / "decoded.mid").read_bytes() == decoded.data
 
 
 WRONG_PARAMETERS = {
-    **dict.fromkeys(("bars", "steps_per_bar", "hop_bars"), (0, -1, True, 4.0, "4", None, 2**31)),
+    **dict.fromkeys(("bars", "steps_per_bar"), (0, -1, True, 4.0, "4", None, 2**31)),
+    "hop_bars": (0, -1, True, 4.0, "4", 2**31),
     "pitch_map": ("general", None),
+    "channel": (0, "all", None),
     "adjust_mode": ("bar", None),
 }
 
@@ -528,13 +469,13 @@ def test_an_unknown_parameter_is_refused():
 
 # Bad input
 
-THREE_FOUR = drum_file(time_signature(0, 3, 4), note_on(0))
+THREE_FOUR = drum_file(time_signature(0, 3, 4), note_on(0), note_off(60))
 
 
 def test_an_error_names_the_path(tmp_path):
     path = tmp_path / "waltz.mid"
     path.write_bytes(THREE_FOUR)
-    message = f"^{re.escape(str(path))}: found time signature 3/4, expected 4/4$"
+    message = f"^{re.escape(str(path))}: bar 1: found time signature 3/4, expected 4/4$"
     for recording in (path, str(path)):
         with pytest.raises(TimeSignatureError, match=message):
             MusicVAEProcessor()(recording)
@@ -551,7 +492,7 @@ UNNAMED = {
 
 @pytest.mark.parametrize("source", UNNAMED.values(), ids=UNNAMED)
 def test_an_error_names_the_place_of_a_recording_without_a_path(source):
-    message = r"^midi\[1\]: found time signature 3/4, expected 4/4$"
+    message = r"^midi\[1\]: bar 1: found time signature 3/4, expected 4/4$"
     with pytest.raises(TimeSignatureError, match=message):
         MusicVAEProcessor()([take(1), source(THREE_FOUR)])
 
@@ -569,7 +510,7 @@ def test_a_pretty_midi_that_cannot_be_written_is_named():
 
 
 def test_a_kit_without_known_pitches_is_refused():
-    with pytest.raises(NoDrumHitsError, match=r"^midi\[0\]: found no pitch of the roland_td11 kit"):
+    with pytest.raises(NoDrumHitsError, match=r"^midi\[0\]: found 1 notes of pitches 60 \(1\)"):
         MusicVAEProcessor(pitch_map="roland_td11")(drum_file(note_on(0, 60)))
 
 
@@ -681,33 +622,40 @@ def test_batch_decode_refuses_a_single_roll_and_too_few_timings():
         MusicVAEProcessor().batch_decode(np.stack([ROLL, ROLL]), np.zeros((1, 9, 64), np.float32))
 
 
-edits = st.tuples(
-    st.integers(0, len(take(2))), st.integers(0, 8), st.binary(max_size=8)
-)  # where, how many bytes go, which come
+NO_SETTINGS = {
+    "no file": (None, "no processor_config.json"),
+    "another class": (b'{"processor_class": "Other"}', "the settings of a Other"),
+    "no JSON": (b"bars: 4", "a processor_config.json that is no JSON object"),
+    "a list": (b"[4, 16]", "a processor_config.json that is no JSON object"),
+    "null": (b"null", "a processor_config.json that is no JSON object"),
+    "a text": (b'"general_midi"', "a processor_config.json that is no JSON object"),
+    "UTF-16": ('{"bars": 4}'.encode("utf-16"), "a processor_config.json that is no JSON object"),
+    "deeper than Python": (b"[" * 100_000, "a processor_config.json that is no JSON object"),
+}
 
 
-@given(st.lists(edits, min_size=1, max_size=4))
-@settings(repeatable, max_examples=300)
-def test_a_mutated_file_gives_windows_or_a_midi_error(edits):
-    data = take(2)
-    for position, removed, inserted in edits:
-        data = data[:position] + inserted + data[position + removed :]
-    try:
-        performance = MusicVAEProcessor().read(data)
-    except MidiError as error:
-        assert str(error).startswith("midi: ")
-        return
-    check_piano_roll(performance.piano_roll, performance.timing)
-    assert performance.piano_roll.any()
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [(None, "no processor_config.json"), ({"processor_class": "Other"}, "the settings of a Other")],
-    ids=["none", "of another class"],
-)
-def test_a_folder_without_its_settings_is_refused(settings, found, tmp_path):
-    if settings is not None:
-        (tmp_path / "processor_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ProcessorConfigError, match=f"^{tmp_path}: found {found}, expected those"):
+@pytest.mark.parametrize(("content", "found"), NO_SETTINGS.values(), ids=NO_SETTINGS)
+def test_a_folder_without_its_settings_is_refused(content, found, tmp_path):
+    if content is not None:
+        (tmp_path / "processor_config.json").write_bytes(content)
+    with pytest.raises(ProcessorConfigError, match=f"^{tmp_path}: found {found}.*, expected th"):
         MusicVAEProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_regular_file_is_named_and_not_waited_for(kind, tmp_path):
+    path = tmp_path / "take.mid"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(NotAFileError, match="take.mid: found no regular file, expected one"):
+        MusicVAEProcessor()(path)
+
+
+def test_the_processor_works_without_the_datasets_library(take_path):
+    code = f"""
+import sys
+sys.modules["datasets"] = None  # importing it now fails
+from processing import MusicVAEProcessor
+print(MusicVAEProcessor()({str(take_path)!r})["piano_roll"].shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 9, 64)"

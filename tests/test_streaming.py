@@ -156,7 +156,7 @@ def test_midi_files_can_be_streamed(demo_grooves, every):
     streamed, eval_loader, processor = load_data(Accelerator(), parse(**source, **STREAM))
     expected = names(collate(list(from_disk.dataset)))
     assert sorted(names(collate(list(streamed.dataset.windows)))) == sorted(expected)
-    assert processor.pitch_map == "roland_td11"
+    assert processor.pitch_map == "general_midi"
 
 
 def test_a_stream_needs_a_number_of_steps():

@@ -110,7 +110,7 @@ def load_data(
             "gradient_accumulation_steps times the number of processes"
         )
     with accelerator.main_process_first():
-        splits, pitch_map = load_splits(arguments)
+        splits = load_splits(arguments)
     train_windows = load_split(splits, "train", arguments, data.hop_bars)
     eval_windows = load_split(splits, "validation", arguments, architecture.bars)
     if data.streaming:
@@ -131,23 +131,16 @@ def load_data(
         collate_fn=collate,
         generator=torch.Generator(),  # or each evaluation would draw from that of training
     )
-    processor = MusicVAEProcessor(
-        bars=architecture.bars,
-        steps_per_bar=architecture.steps_per_bar,
-        hop_bars=architecture.bars,
-        pitch_map=pitch_map,
-    )
+    # For the files of users, which are General MIDI whatever the kit of the training data.
+    processor = MusicVAEProcessor(architecture.bars, architecture.steps_per_bar)
     return train_loader, eval_loader, processor
 
 
-def load_splits(arguments: Arguments) -> tuple[dict[str, Windows], str]:
-    """Windows that start at each bar, by split, and the pitch map to read other files with."""
+def load_splits(arguments: Arguments) -> dict[str, Windows]:
+    """Windows that start at each bar, by split."""
     data, architecture = arguments.data, arguments.architecture
     if data.data not in MIDI_DATA:
-        splits = datasets.load_dataset(
-            data.data, f"{architecture.bars}bar", streaming=data.streaming
-        )
-        return splits, MusicVAEProcessor().pitch_map
+        return datasets.load_dataset(data.data, f"{architecture.bars}bar", streaming=data.streaming)
     data_dir = data.data_dir
     if data.data == "demo":
         data_dir = Path(arguments.training.output_dir, "demo_grooves")
@@ -160,9 +153,9 @@ def load_splits(arguments: Arguments) -> tuple[dict[str, Windows], str]:
         steps_per_bar=architecture.steps_per_bar,
     )
     if data.streaming:
-        return builder.as_streaming_dataset(), builder.config.pitch_map
+        return builder.as_streaming_dataset()
     builder.download_and_prepare(num_proc=data.num_proc)
-    return builder.as_dataset(), builder.config.pitch_map
+    return builder.as_dataset()
 
 
 def load_split(
@@ -178,7 +171,7 @@ def load_split(
     if getattr(found, "shape", None) != shape:
         raise ValueError(
             f"{source}: piano_roll of the {split} split: found {found}, expected Array2D of shape "
-            f"{shape}, as `python -m processing.groove_midi` makes it"
+            f"{shape}, as `musicvae push-data` makes it"
         )
     if isinstance(windows, datasets.Dataset):
         starts = windows.with_format("numpy")["start_bar"][:]

@@ -82,7 +82,7 @@ def load_windows(
         HubArguments(),
         command="",
     )
-    splits, _ = load_splits(arguments)
+    splits = load_splits(arguments)
     columns = load_split(splits, split, arguments, hop_bars).with_format("numpy")[:]
     _, files = np.unique(columns["midi_filename"], return_inverse=True)
     return Windows(
