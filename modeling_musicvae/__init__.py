@@ -3,7 +3,7 @@
 from transformers import AutoConfig, AutoModel
 
 from .configuration_musicvae import MusicVAEConfig
-from .latent_space import average, spherical_interpolation
+from .latent_space import spherical_interpolation
 from .magenta_variables import load_magenta_variables
 from .modeling_musicvae import MusicVAEModel
 
@@ -15,7 +15,6 @@ AutoModel.register(MusicVAEConfig, MusicVAEModel, exist_ok=True)
 __all__ = [
     "MusicVAEConfig",
     "MusicVAEModel",
-    "average",
     "load_magenta_variables",
     "spherical_interpolation",
 ]

@@ -6,8 +6,15 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-# What configs meant that were saved before they had these fields.
-LEGACY_DEFAULTS = {"lookback_bars": 0, "encoder_conditioning_size": 0}
+# The meaning of fields that older saved configs do not have, and the new names of those that they
+# have; None: dropped.
+LEGACY_DEFAULTS = {"lookback_bars": 0, "encoder_conditioning_size": 0, "input_dropout": 0.0}
+RENAMED = {
+    "note_dropout": "encoder_hit_dropout",
+    "sampling_schedule": "scheduled_sampling_schedule",
+    "sampling_rate": "scheduled_sampling_rate",
+    "sampling_method": None,
+}
 
 
 @strict
@@ -33,8 +40,8 @@ class MusicVAEConfig(PreTrainedConfig):
             "tap", the loudest hit of each step on one drum; "tap_fixed_velocity", without its
             velocity; "remove_drums", without `removed_drums`.
         removed_drums: the drums that "remove_drums" takes away; [2] is the closed hi-hat.
-        note_dropout: in training, hits that the encoder reads are dropped, soft ones rather than
-            loud ones, with a probability up to this.
+        encoder_hit_dropout: in training, hits are dropped from the encoder's input, soft ones
+            rather than loud ones, with a probability up to this.
         hits_as_controls: whether the decoder is told which drums are hit at each step, and learns
             their velocity and timing alone.
         input_as_controls: whether the decoder is told at each step what the encoder reads of it,
@@ -60,13 +67,11 @@ class MusicVAEConfig(PreTrainedConfig):
         free_bits: bits of KL divergence in a sequence that cost nothing.
         max_beta: weight of the KL divergence beyond them, when fully annealed.
         beta_rate: beta at a training step is max_beta * (1 - beta_rate ** step).
-        sampling_schedule: probability with which, at a training step, the decoder reads back what
-            it drew itself instead of the truth (scheduled sampling, Bengio et al. 2015):
-            "constant", sampling_rate; "exponential", 1 - sampling_rate ** step; "inverse_sigmoid",
-            1 - sampling_rate / (sampling_rate + exp(step / sampling_rate)).
-        sampling_rate: the number in it; a constant 0 is teacher forcing.
-        sampling_method: "exact" draws step by step; "parallel" draws all steps at once from a
-            teacher-forced pass (Duckworth et al. 2019, arXiv 1906.04331).
+        scheduled_sampling_schedule: probability with which, at a training step, the decoder's
+            previous frame is its own draw instead of the target (scheduled sampling, Bengio et al.
+            2015), as a function of the rate: "constant", rate; "exponential", 1 - rate ** step;
+            "inverse_sigmoid", 1 - rate / (rate + exp(step / rate)).
+        scheduled_sampling_rate: the rate; a constant 0 is teacher forcing.
 
     Raises:
         StrictDataclassError: a field has the wrong type or lies out of range.
@@ -86,7 +91,7 @@ class MusicVAEConfig(PreTrainedConfig):
         "none"
     )
     removed_drums: list[int] | tuple[int, ...] = (2,)
-    note_dropout: int | float = 0.0
+    encoder_hit_dropout: int | float = 0.0
     hits_as_controls: bool = False
     input_as_controls: bool = False
     encoder_conditioning_size: int = 0
@@ -104,14 +109,15 @@ class MusicVAEConfig(PreTrainedConfig):
     free_bits: int | float = 48.0
     max_beta: int | float = 0.2
     beta_rate: int | float = 0.999
-    sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = "constant"
-    sampling_rate: int | float = 0.0
-    sampling_method: Literal["parallel", "exact"] = "parallel"
+    scheduled_sampling_schedule: Literal["constant", "exponential", "inverse_sigmoid"] = "constant"
+    scheduled_sampling_rate: int | float = 0.0
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
-        """Reads a saved config, whose missing fields mean what they meant when it was saved."""
-        return super().from_dict(LEGACY_DEFAULTS | config_dict, **kwargs)
+        """Reads a saved config; an older one means what it meant when it was saved."""
+        fields = {RENAMED.get(name, name): value for name, value in config_dict.items()}
+        fields.pop(None, None)
+        return super().from_dict(LEGACY_DEFAULTS | fields, **kwargs)
 
     def validate_sizes(self):
         sizes = ["bars", "steps_per_bar", "num_drums", "latent_size", "nade_hidden_size"]
@@ -146,8 +152,6 @@ class MusicVAEConfig(PreTrainedConfig):
                 f"removed_drums: found {list(self.removed_drums)}, expected some of the drums 0 to "
                 f"{self.num_drums - 1}, but not all"
             )
-        if not 0 <= self.note_dropout <= 1:
-            raise ValueError(f"note_dropout: found {self.note_dropout}, expected 0 to 1")
         if self.hits_as_controls and not self.models_expression:
             raise ValueError(
                 "hits_as_controls: found True, expected False: the output has hits alone"
@@ -172,8 +176,9 @@ class MusicVAEConfig(PreTrainedConfig):
     def validate_dropout(self):
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: found {self.dropout}, expected 0 to 1, without 1")
-        if not 0 <= self.input_dropout <= 1:
-            raise ValueError(f"input_dropout: found {self.input_dropout}, expected 0 to 1")
+        for name in ("input_dropout", "encoder_hit_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 to 1")
 
     def validate_objective(self):
         for name in ("free_bits", "max_beta"):
@@ -182,12 +187,13 @@ class MusicVAEConfig(PreTrainedConfig):
         if not 0 <= self.beta_rate < 1:
             raise ValueError(f"beta_rate: found {self.beta_rate}, expected 0 to 1, without 1")
 
-    def validate_sampling(self):
-        least, most = (1, math.inf) if self.sampling_schedule == "inverse_sigmoid" else (0, 1)
-        if not least <= self.sampling_rate <= most or self.sampling_rate == math.inf:
+    def validate_scheduled_sampling(self):
+        schedule, rate = self.scheduled_sampling_schedule, self.scheduled_sampling_rate
+        least, most = (1, math.inf) if schedule == "inverse_sigmoid" else (0, 1)
+        if not least <= rate <= most or rate == math.inf:
             raise ValueError(
-                f"sampling_rate: found {self.sampling_rate}, expected {least} to {most} for the "
-                f"{self.sampling_schedule} schedule"
+                f"scheduled_sampling_rate: found {rate}, expected {least} to {most} for the "
+                f"{schedule} schedule"
             )
 
     @property

@@ -56,7 +56,7 @@ def remove_drums(piano_roll: torch.Tensor, timing: torch.Tensor, drums: list[int
     return piano_roll * kept, timing * kept
 
 
-def drop_notes(
+def drop_hits(
     piano_roll: torch.Tensor,
     timing: torch.Tensor,
     max_probability: float,

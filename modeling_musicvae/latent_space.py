@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import torch
 
 
-def spherical_interpolation(start: torch.Tensor, end: torch.Tensor, num_steps: int) -> torch.Tensor:
+def spherical_interpolation(
+    start: torch.Tensor, end: torch.Tensor, num_points: int
+) -> torch.Tensor:
     """Points evenly spaced along the great arc from one latent to another (Shoemake 1985).
 
     Latents of a Gaussian prior lie near a sphere; a straight line would cut through its empty
@@ -14,14 +16,14 @@ def spherical_interpolation(start: torch.Tensor, end: torch.Tensor, num_steps: i
     Args:
         start: float (latent_size,).
         end: float (latent_size,).
-        num_steps: points, both ends included; at least 2.
+        num_points: both ends included; at least 2.
 
     Returns:
-        float (num_steps, latent_size).
+        float (num_points, latent_size).
     """
-    if num_steps < 2:
-        raise ValueError(f"num_steps: found {num_steps}, expected at least 2")
-    fraction = torch.linspace(0, 1, num_steps, dtype=start.dtype, device=start.device)[:, None]
+    if num_points < 2:
+        raise ValueError(f"num_points: found {num_points}, expected at least 2")
+    fraction = torch.linspace(0, 1, num_points, dtype=start.dtype, device=start.device)[:, None]
     norms = torch.lerp(start.norm(), end.norm(), fraction)
     start, end = (torch.nn.functional.normalize(latent, dim=0) for latent in (start, end))
     angle = torch.arccos((start @ end).clamp(-1, 1))
@@ -32,24 +34,6 @@ def spherical_interpolation(start: torch.Tensor, end: torch.Tensor, num_steps: i
         * (torch.sin((1 - fraction) * angle) * start + torch.sin(fraction * angle) * end)
         / angle.sin()
     )
-
-
-def average(latents: torch.Tensor) -> torch.Tensor:
-    """The latent amid others: their mean direction, at their mean norm.
-
-    A plain mean of latents of a Gaussian prior would lie far inside their sphere. Of two latents
-    this is the middle of `spherical_interpolation`.
-
-    Args:
-        latents: float (batch, latent_size), at least one.
-
-    Returns:
-        float (latent_size,).
-    """
-    if len(latents) == 0:
-        raise ValueError("latents: found none, expected at least one")
-    directions = torch.nn.functional.normalize(latents, dim=1)
-    return torch.nn.functional.normalize(directions.mean(0), dim=0) * latents.norm(dim=1).mean()
 
 
 @torch.no_grad()

@@ -102,7 +102,7 @@ class UnrolledLSTM(nn.LSTM):
     """An `nn.LSTM` that runs on a CPU as `LSTMRecurrence`, and on a GPU as itself.
 
     PyTorch's LSTM for CPUs takes milliseconds to set up and cannot start from input gates, whose
-    products are cheap for what this model reads.
+    products are cheap for the inputs of this model.
     """
 
     def forward(
@@ -189,23 +189,30 @@ class DecoderLSTM(UnrolledLSTM):
     """An LSTM over inputs that differ at each step and a context that never changes.
 
     It is an LSTM over [inputs, context], and on a GPU it runs as one. On a CPU the same numbers
-    come sooner from input gates: the context's product is taken once for all steps, and whoever
-    knows what the inputs are may know a shorter way to theirs.
+    come sooner from input gates: the context's product is taken once for all steps, and the
+    output head knows a shorter way to that of its one-hot inputs.
     """
 
     def __init__(
         self,
-        read_size: int,
+        input_size: int,
         context_size: int,
         hidden_size: int,
         num_layers: int,
         binary_size: int | None = None,
     ):
-        """binary_size: how many of the inputs, the first ones, are one-hot or hits; if not given,
-        all. It decides how their weights start."""
-        super().__init__(read_size + context_size, hidden_size, num_layers)
-        self.read_size = read_size
-        self.binary_size = read_size if binary_size is None else binary_size
+        """
+        Args:
+            input_size: width of the inputs of a step, without the context.
+            context_size: width of the context.
+            hidden_size: width of the states.
+            num_layers: layers.
+            binary_size: how many of the inputs, the first ones, are one-hot or hits, which decides
+                how their weights start; if not given, all.
+        """
+        super().__init__(input_size + context_size, hidden_size, num_layers)
+        self.context_size = context_size
+        self.binary_size = input_size if binary_size is None else binary_size
 
     def forward(
         self,
@@ -216,7 +223,7 @@ class DecoderLSTM(UnrolledLSTM):
         """All steps at once.
 
         Args:
-            inputs: (steps, batch, read_size).
+            inputs: (steps, batch, input_size).
             context: (batch, context_size).
             state: initial hidden and cell state, each (layers, batch, hidden_size).
 
@@ -226,12 +233,13 @@ class DecoderLSTM(UnrolledLSTM):
         context = context.expand(len(inputs), -1, -1)
         return super().forward(torch.cat([inputs.to(context.dtype), context], -1), state)
 
-    def read_kernel(self) -> torch.Tensor:
-        """(read_size + 1, 4 * hidden_size): what each input adds to the gates, and nothing adds."""
-        return F.pad(self.weight_ih_l0[:, : self.read_size].T, (0, 0, 0, 1))
+    def input_weight(self) -> torch.Tensor:
+        """(input_size + 1, 4 * hidden_size): what each input adds to the gates; the last row is
+        zero, for no input at all."""
+        return F.pad(self.weight_ih_l0[:, : -self.context_size].T, (0, 0, 0, 1))
 
     def context_gates(self, context: torch.Tensor) -> torch.Tensor:
         """(..., context_size) -> (..., 4 * hidden_size): what the context adds, and the bias."""
         return F.linear(
-            context, self.weight_ih_l0[:, self.read_size :], self.bias_ih_l0 + self.bias_hh_l0
+            context, self.weight_ih_l0[:, -self.context_size :], self.bias_ih_l0 + self.bias_hh_l0
         )

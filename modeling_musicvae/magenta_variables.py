@@ -11,6 +11,8 @@ from .configuration_musicvae import MusicVAEConfig
 from .modeling_musicvae import MusicVAEModel
 
 CONDUCTOR = "decoder/hierarchical_level_0"
+# What Magenta's models do not have, and their constant beta.
+FIXED_FIELDS = {"lookback_bars": 0, "dropout": 0.0, "beta_rate": 0.0}
 
 Shapes = dict[str, tuple[int, ...]]  # of the model's parameters
 
@@ -36,7 +38,8 @@ def load_magenta_variables(
             ask for; the message names it.
     """
     sizes = _infer_sizes(variables)
-    model = MusicVAEModel(MusicVAEConfig(bars=bars, input_transform=input_transform, **sizes))
+    fields = sizes | {"bars": bars, "input_transform": input_transform} | FIXED_FIELDS
+    model = MusicVAEModel(MusicVAEConfig(**fields))
     remaining = dict(variables)
     state_dict = _state_dict(model, remaining)
     if remaining:
@@ -49,7 +52,6 @@ def _infer_sizes(variables: Mapping[str, np.ndarray]) -> dict[str, Any]:
     hierarchical = any(name.startswith(CONDUCTOR) for name in variables)
     decoder = _decoder_scope(hierarchical)
     sizes = _infer_output(variables, decoder) | {
-        "lookback_bars": 0,
         "decoder": "hierarchical" if hierarchical else "flat",
         "latent_size": _units(variables, "encoder/mu"),
         "encoder_hidden_size": _units(variables, _encoder_cell(0, "fw"), gates=4),

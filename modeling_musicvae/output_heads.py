@@ -17,11 +17,12 @@ from .drum_patterns import DEFAULT_VELOCITY, from_patterns, to_hits, to_patterns
 from .expression_bins import bin_to_timing, bin_to_velocity, timing_to_bin, velocity_to_bin
 
 
-class KnownDrums(NamedTuple):
-    """What is not to be drawn, because it is given.
+class FixedDrums(NamedTuple):
+    """Drums that are given, not drawn.
 
     Attributes:
-        frames: what is given, of the head's dtype (batch, [steps,] frame_size).
+        frames: of the head's dtype, (batch, steps, frame_size), or of one step (batch, frame_size).
+            Steps beyond them are free.
         drums: bool (drums,), those whose hits are given.
         expression: whether their velocity and timing are given too.
     """
@@ -31,12 +32,20 @@ class KnownDrums(NamedTuple):
     expression: bool
 
     @classmethod
-    def hits(cls, frames: torch.Tensor, num_drums: int) -> "KnownDrums":
+    def hits(cls, frames: torch.Tensor, num_drums: int) -> "FixedDrums":
         """All hits of the frames, but not their velocity and timing."""
-        every_drum = torch.ones(num_drums, dtype=torch.bool, device=frames.device)
-        return cls(frames, every_drum, expression=False)
+        return cls.whole(frames, num_drums)._replace(expression=False)
 
-    def at(self, step: int) -> "KnownDrums":
+    @classmethod
+    def whole(cls, frames: torch.Tensor, num_drums: int) -> "FixedDrums":
+        """All of the frames."""
+        every_drum = torch.ones(num_drums, dtype=torch.bool, device=frames.device)
+        return cls(frames, every_drum, expression=True)
+
+    def at(self, step: int) -> "FixedDrums | None":
+        """Those of one step; None where nothing is given."""
+        if step >= self.frames.shape[1]:
+            return None
         return self._replace(frames=self.frames[:, step])
 
 
@@ -44,11 +53,11 @@ class OutputHead(nn.Module, ABC):
     """The interface of the heads.
 
     Attributes:
-        terms: what the log-likelihood is the sum of.
+        terms: names of the terms whose sum is the log-likelihood.
         logits_size: width of the logits of a step.
-        input_size: width of what the decoder reads back of a step.
+        input_size: width of the decoder's input for its previous frame.
         num_features: numbers that describe a step, see `features`.
-        encoder_input_size: width of what the encoder reads of a step.
+        encoder_input_size: width of the encoder's input at a step.
         num_draws: random numbers that it takes to draw a step.
     """
 
@@ -71,13 +80,14 @@ class OutputHead(nn.Module, ABC):
     def to_drums(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The inverse of `to_frames`: piano_roll uint8 and timing float32."""
 
-    def first(self, batch_size: int, device: torch.device) -> torch.Tensor:
-        """What is read back before the first step, (batch, frame_size): its `inputs` are zeros."""
+    def initial_frame(self, batch_size: int, device: torch.device) -> torch.Tensor:
+        """The frame before the first step, (batch, frame_size): its `decoder_inputs` are zeros."""
         return torch.zeros(batch_size, self.input_size, device=device)
 
     @abstractmethod
-    def inputs(self, frames: torch.Tensor) -> torch.Tensor:
-        """What the decoder reads back: (..., frame_size) -> float32 (..., input_size)."""
+    def decoder_inputs(self, frames: torch.Tensor) -> torch.Tensor:
+        """The decoder's input for its previous frame: (..., frame_size) -> float32
+        (..., input_size)."""
 
     @abstractmethod
     def features(self, frames: torch.Tensor) -> torch.Tensor:
@@ -87,14 +97,14 @@ class OutputHead(nn.Module, ABC):
         (..., frame_size) -> float32 (..., num_features)
         """
 
-    def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        """`inputs(frames) @ kernel[:input_size]`, by the shortest way.
+    def input_gates(self, frames: torch.Tensor, input_weight: torch.Tensor) -> torch.Tensor:
+        """`decoder_inputs(frames) @ input_weight[:input_size]`, by the shortest way.
 
         Args:
             frames: (..., frame_size).
-            kernel: (more than input_size, gates); its last row is zero.
+            input_weight: (more than input_size, gates); its last row is zero.
         """
-        return self.inputs(frames).to(kernel.dtype) @ kernel[: self.input_size]
+        return self.decoder_inputs(frames).to(input_weight.dtype) @ input_weight[: self.input_size]
 
     @abstractmethod
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -106,7 +116,7 @@ class OutputHead(nn.Module, ABC):
         logits: torch.Tensor,
         temperature: float,
         uniform: torch.Tensor,
-        known: KnownDrums | None = None,
+        fixed: FixedDrums | None = None,
     ) -> torch.Tensor:
         """Draws a frame from each row of logits.
 
@@ -115,7 +125,7 @@ class OutputHead(nn.Module, ABC):
             temperature: logits are divided by it; 0 takes the most likely hits, and of velocity
                 and timing, where they have a distribution, the median.
             uniform: float32 (batch, num_draws), in [0, 1): what decides each draw.
-            known: what is given instead, with frames (batch, frame_size).
+            fixed: what is given instead, with frames (batch, frame_size).
 
         Returns:
             (batch, frame_size).
@@ -188,11 +198,11 @@ class CategoricalHead(OutputHead):
         piano_roll = (velocities * hits).to(torch.uint8).transpose(1, 2).contiguous()
         return piano_roll, (timings * hits).transpose(1, 2).contiguous()
 
-    def first(self, batch_size: int, device: torch.device) -> torch.Tensor:
+    def initial_frame(self, batch_size: int, device: torch.device) -> torch.Tensor:
         classes = torch.zeros(batch_size, self.num_draws - 1, dtype=torch.long, device=device)
         return F.pad(classes, (1, 0), value=-1)
 
-    def inputs(self, frames: torch.Tensor) -> torch.Tensor:
+    def decoder_inputs(self, frames: torch.Tensor) -> torch.Tensor:
         patterns = frames[..., 0] % (self.num_patterns + 1)
         one_hot = F.one_hot(patterns, self.num_patterns + 1)[..., : self.num_patterns]
         return torch.cat([one_hot, self._input_features(frames)], -1)
@@ -208,11 +218,11 @@ class CategoricalHead(OutputHead):
             parts.append(2 * bin_to_timing(bins, self.bins["timing"]) * (bins >= 0))
         return torch.cat(parts, -1).float()
 
-    def input_gates(self, frames: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    def input_gates(self, frames: torch.Tensor, input_weight: torch.Tensor) -> torch.Tensor:
         # One-hot picks a row; -1, before the first step, picks the last one, which is zero.
-        gates = F.embedding(frames[..., 0] % len(kernel), kernel)
-        features = self._input_features(frames).to(kernel.dtype)
-        return gates + features @ kernel[self.num_patterns : self.input_size]
+        gates = F.embedding(frames[..., 0] % len(input_weight), input_weight)
+        features = self._input_features(frames).to(input_weight.dtype)
+        return gates + features @ input_weight[self.num_patterns : self.input_size]
 
     def log_likelihood(self, logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         patterns, classes = self._split(frames)
@@ -228,11 +238,11 @@ class CategoricalHead(OutputHead):
         logits: torch.Tensor,
         temperature: float,
         uniform: torch.Tensor,
-        known: KnownDrums | None = None,
+        fixed: FixedDrums | None = None,
     ) -> torch.Tensor:
         pattern_logits = self._pattern_logits(logits)
-        if known is not None:
-            pattern_logits = self._rule_out(pattern_logits, known)
+        if fixed is not None:
+            pattern_logits = self._rule_out(pattern_logits, fixed)
         patterns = sample_classes(pattern_logits, temperature, uniform[..., 0])
         if not self.bins:
             return patterns[..., None]
@@ -247,9 +257,9 @@ class CategoricalHead(OutputHead):
             for name, draw in zip(self.bins, draws, strict=True)
         ]
         frames = torch.cat([patterns[..., None], *columns], -1)
-        if known is not None and known.expression:
-            kept = known.drums.repeat(len(self.bins))
-            frames[..., 1:] = known.frames[..., 1:].where(kept, frames[..., 1:])
+        if fixed is not None and fixed.expression:
+            kept = fixed.drums.repeat(len(self.bins))
+            frames[..., 1:] = fixed.frames[..., 1:].where(kept, frames[..., 1:])
         return frames
 
     def _velocity_classes(self, piano_roll: torch.Tensor) -> torch.Tensor:
@@ -292,10 +302,10 @@ class CategoricalHead(OutputHead):
     def _input_features(self, frames: torch.Tensor) -> torch.Tensor:
         return self.features(frames)[..., self.num_features - self.num_input_features :]
 
-    def _rule_out(self, pattern_logits: torch.Tensor, known: KnownDrums) -> torch.Tensor:
-        """The logits, with none for the patterns that differ from what is known."""
+    def _rule_out(self, pattern_logits: torch.Tensor, fixed: FixedDrums) -> torch.Tensor:
+        """The logits, with none for the patterns that differ from what is fixed."""
         patterns = torch.arange(self.num_patterns, device=pattern_logits.device)
-        differing = (patterns ^ known.frames[..., :1]) & to_patterns(known.drums)
+        differing = (patterns ^ fixed.frames[..., :1]) & to_patterns(fixed.drums)
         return pattern_logits.masked_fill(differing > 0, -torch.inf)
 
 
@@ -331,7 +341,7 @@ class GrooveHead(OutputHead):
         latest = 0.5 - torch.finfo(torch.float32).eps  # the way back excludes half a step
         return piano_roll.to(torch.uint8), (-offsets / 2).clamp(-0.5, latest) * hits
 
-    def inputs(self, frames: torch.Tensor) -> torch.Tensor:
+    def decoder_inputs(self, frames: torch.Tensor) -> torch.Tensor:
         return frames
 
     def features(self, frames: torch.Tensor) -> torch.Tensor:
@@ -352,14 +362,14 @@ class GrooveHead(OutputHead):
         logits: torch.Tensor,
         temperature: float,
         uniform: torch.Tensor,
-        known: KnownDrums | None = None,
+        fixed: FixedDrums | None = None,
     ) -> torch.Tensor:
         hit_logits, velocity_logits, offset_logits = logits.chunk(3, -1)
         hits = sample_hits(hit_logits, temperature, uniform)
         frames = torch.cat([hits, velocity_logits.sigmoid(), offset_logits.tanh()], -1)
-        if known is not None:
-            kept = torch.cat([known.drums, *2 * [known.drums & known.expression]])
-            frames = known.frames.where(kept, frames)
+        if fixed is not None:
+            kept = torch.cat([fixed.drums, *2 * [fixed.drums & fixed.expression]])
+            frames = fixed.frames.where(kept, frames)
         return frames
 
 
@@ -394,7 +404,7 @@ class NADEHead(OutputHead):
         piano_roll = (frames.transpose(1, 2) * DEFAULT_VELOCITY).to(torch.uint8)
         return piano_roll, torch.zeros_like(piano_roll, dtype=torch.float32)
 
-    def inputs(self, frames: torch.Tensor) -> torch.Tensor:
+    def decoder_inputs(self, frames: torch.Tensor) -> torch.Tensor:
         return frames
 
     def features(self, frames: torch.Tensor) -> torch.Tensor:
@@ -413,13 +423,13 @@ class NADEHead(OutputHead):
         logits: torch.Tensor,
         temperature: float,
         uniform: torch.Tensor,
-        known: KnownDrums | None = None,
+        fixed: FixedDrums | None = None,
     ) -> torch.Tensor:
         hidden, visible_bias = self._split_logits(logits)
         frames = []
         for drum in range(self.num_drums):
-            if known is not None and known.drums[drum]:
-                hits = known.frames[..., drum]
+            if fixed is not None and fixed.drums[drum]:
+                hits = fixed.frames[..., drum]
             else:
                 hit_logits = visible_bias[..., drum] + (hidden.sigmoid() * self.w_dec[drum]).sum(-1)
                 hits = sample_hits(hit_logits, temperature, uniform[..., drum])

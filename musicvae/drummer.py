@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.modeling_musicvae import RECIPES
+from modeling_musicvae.generation_musicvae import RECIPES
 from processing import MusicVAEProcessor, render, write_wav
 from processing.errors import TempoError
 from processing.midi_file import MAX_BPM, MIN_BPM
 from processing.picture import draw_piano_rolls
 
 from .paths import RELEASED
-from .sample import draw_grooves
 
 # The released model for each verb.
 RELEASES = {"sample": "musicvae-groove-4bar"}
@@ -106,12 +105,13 @@ class Drummer:
             )
         if not MIN_BPM <= bpm <= MAX_BPM:
             raise TempoError(f"bpm: found {bpm}, expected {MIN_BPM:g} to {MAX_BPM:g}")
-        bars = bars or self.model.config.bars
-        attributes = dict(attributes or {})
-        rolls, timings = draw_grooves(self.model, num_samples, bars, temperature, attributes, seed)
+        generator = torch.Generator().manual_seed(seed)
+        made = self.model.sample(
+            num_samples, temperature, generator, bars=bars, attributes=attributes
+        ).to_tuple()
         return [
             Drums(roll, timing, bpm, self.processor)
-            for roll, timing in zip(rolls, timings, strict=True)
+            for roll, timing in zip(*(each.cpu().numpy() for each in made), strict=True)
         ]
 
 

@@ -91,9 +91,9 @@ def test_so_does_one_with_everything_random(train, uninterrupted, tmp_path):
     run = RUN | {
         "hit_dropout": 0.5,
         "velocity_scaling": 0.5,
-        "note_dropout": 0.5,
-        "sampling_schedule": "inverse_sigmoid",
-        "sampling_rate": 5,
+        "encoder_hit_dropout": 0.5,
+        "scheduled_sampling_schedule": "inverse_sigmoid",
+        "scheduled_sampling_rate": 5,
     }
     whole, stopped = (tmp_path / name for name in ("whole", "stopped"))
     train(whole, **run)
@@ -109,7 +109,7 @@ def test_so_does_one_with_accumulation_and_workers_in_mid_epoch(train, tmp_path)
         "batch_size": 16,
         "gradient_accumulation_steps": 4,
         "num_workers": 2,
-        "note_dropout": 0.5,
+        "encoder_hit_dropout": 0.5,
         "max_steps": 14,
         "decay_steps": 14,
     }
@@ -213,7 +213,7 @@ def test_checksums_that_cannot_be_read(checkpoint):
         ("seed", 1),
         ("batch_size", 32),
         ("gradient_accumulation_steps", 2),
-        ("note_dropout", 0.5),
+        ("encoder_hit_dropout", 0.5),
         ("hop_bars", 4),
     ],
 )

@@ -21,7 +21,7 @@ DEFAULTS = {
     "nade_hidden_size": 128,
     "input_transform": "none",
     "removed_drums": [2],
-    "note_dropout": 0.0,
+    "encoder_hit_dropout": 0.0,
     "hits_as_controls": False,
     "input_as_controls": False,
     "encoder_conditioning_size": 0,
@@ -39,9 +39,8 @@ DEFAULTS = {
     "free_bits": 48.0,
     "max_beta": 0.2,
     "beta_rate": 0.999,
-    "sampling_schedule": "constant",
-    "sampling_rate": 0.0,
-    "sampling_method": "parallel",
+    "scheduled_sampling_schedule": "constant",
+    "scheduled_sampling_rate": 0.0,
 }
 # Another value for every field.
 CHANGED = {
@@ -55,7 +54,7 @@ CHANGED = {
     "nade_hidden_size": 10,
     "input_transform": "humanize",
     "removed_drums": [0, 4],
-    "note_dropout": 0.5,
+    "encoder_hit_dropout": 0.5,
     "hits_as_controls": True,
     "input_as_controls": True,
     "encoder_conditioning_size": 16,
@@ -73,9 +72,8 @@ CHANGED = {
     "free_bits": 1.5,
     "max_beta": 1,
     "beta_rate": 0.9999,
-    "sampling_schedule": "inverse_sigmoid",
-    "sampling_rate": 1000,
-    "sampling_method": "exact",
+    "scheduled_sampling_schedule": "inverse_sigmoid",
+    "scheduled_sampling_rate": 1000,
 }
 
 
@@ -103,22 +101,52 @@ def test_a_saved_config_loads_with_every_field(loader, tmp_path):
     assert fields(config) == CHANGED
 
 
-@pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
+def saved_as(folder, fields: dict, without: list[str] = ()) -> None:
+    MusicVAEConfig().save_pretrained(folder)
+    path = folder / "config.json"
+    saved = {k: v for k, v in json.loads(path.read_text()).items() if k not in without}
+    path.write_text(json.dumps(saved | fields))
+
+
+NEW_FIELDS = {"lookback_bars": 0, "encoder_conditioning_size": 0, "input_dropout": 0.0}
+both_loaders = pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
+
+
+@both_loaders
 def test_a_config_that_was_saved_before_a_field_was_there_means_what_it_meant(loader, tmp_path):
-    MusicVAEConfig().save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    saved = json.loads(path.read_text())
-    old = {"lookback_bars": 0, "encoder_conditioning_size": 0}
-    path.write_text(json.dumps({k: v for k, v in saved.items() if k not in old}))
-    assert fields(loader.from_pretrained(tmp_path)) == DEFAULTS | old
+    saved_as(tmp_path, {}, without=list(NEW_FIELDS))
+    assert fields(loader.from_pretrained(tmp_path)) == DEFAULTS | NEW_FIELDS
     assert loader.from_pretrained(tmp_path, lookback_bars=2).lookback_bars == 2
+
+
+@both_loaders
+def test_a_config_that_was_saved_with_old_names_means_what_it_meant(loader, tmp_path):
+    new = {
+        "encoder_hit_dropout": 0.5,
+        "scheduled_sampling_schedule": "inverse_sigmoid",
+        "scheduled_sampling_rate": 1000,
+    }
+    old = dict(
+        zip(("note_dropout", "sampling_schedule", "sampling_rate"), new.values(), strict=True)
+    )
+    saved_as(tmp_path, old | {"sampling_method": "parallel"}, without=list(new))
+    config = loader.from_pretrained(tmp_path)
+    assert fields(config) == DEFAULTS | new
+    assert not any(hasattr(config, name) for name in [*old, "sampling_method"])
 
 
 SIZES = [name for name, value in DEFAULTS.items() if type(value) is int]
 MAY_BE_0 = ["lookback_bars", "encoder_conditioning_size"]
 SIZES = [name for name in SIZES if "bins" not in name and name not in MAY_BE_0]
-WEIGHTS = ["free_bits", "max_beta", "beta_rate", "note_dropout", "input_dropout", "sampling_rate"]
-CHOICES = ["output", "input_transform", "decoder", "sampling_schedule", "sampling_method"]
+WEIGHTS = [
+    "free_bits",
+    "max_beta",
+    "beta_rate",
+    "encoder_hit_dropout",
+    "input_dropout",
+    "scheduled_sampling_rate",
+]
+CHOICES = ["output", "input_transform", "decoder", "scheduled_sampling_schedule"]
 INVALID = [
     *((name, value) for name in SIZES for value in (0, -1, 2.0, "2", None, True)),
     *((name, value) for name in WEIGHTS for value in (-0.1, math.nan, math.inf, "1", None)),
@@ -130,9 +158,9 @@ INVALID = [
     ("hits_as_controls", "yes"),
     ("num_drums", 13),
     ("beta_rate", 1),
-    ("note_dropout", 1.1),
+    ("encoder_hit_dropout", 1.1),
     ("input_dropout", 1.1),
-    ("sampling_rate", 1.1),
+    ("scheduled_sampling_rate", 1.1),
 ]
 
 
@@ -192,16 +220,17 @@ def test_an_invalid_field_is_named_with_what_was_found(name, value):
         ),
         *(
             pytest.param(
-                {"sampling_schedule": "inverse_sigmoid", "sampling_rate": rate},
-                f"sampling_rate: found {rate}, expected 1 to inf for the inverse_sigmoid schedule",
+                {"scheduled_sampling_schedule": "inverse_sigmoid", "scheduled_sampling_rate": rate},
+                f"scheduled_sampling_rate: found {rate}, expected 1 to inf for the "
+                "inverse_sigmoid schedule",
                 id=f"inverse_sigmoid of {rate}",
             )
             for rate in (0.0, 0.5, math.inf, math.nan)
         ),
         *(
             pytest.param(
-                {"sampling_schedule": schedule, "sampling_rate": 1000},
-                f"sampling_rate: found 1000, expected 0 to 1 for the {schedule} schedule",
+                {"scheduled_sampling_schedule": schedule, "scheduled_sampling_rate": 1000},
+                f"scheduled_sampling_rate: found 1000, expected 0 to 1 for the {schedule} schedule",
                 id=f"{schedule} of 1000",
             )
             for schedule in ("constant", "exponential")
@@ -223,7 +252,7 @@ def test_fields_that_do_not_go_together_are_refused(fields, message):
         pytest.param({"hits_as_controls": True, "velocity_bins": 0}, id="controls for timing"),
         pytest.param({"hits_as_controls": True, "timing_bins": 0}, id="controls for velocity"),
         pytest.param({"bars": 1, "lookback_bars": 16}, id="look-back beyond the window"),
-        pytest.param({"note_dropout": 1, "sampling_rate": 1}, id="certainty"),
+        pytest.param({"encoder_hit_dropout": 1, "scheduled_sampling_rate": 1}, id="certainty"),
     ],
 )
 def test_the_limits_are_allowed(fields):

@@ -9,7 +9,7 @@ from modeling_musicvae import MusicVAEConfig
 from modeling_musicvae.drum_transforms import (
     TAP_DRUM,
     apply_input_transform,
-    drop_notes,
+    drop_hits,
     remove_drums,
     remove_velocity,
     tap,
@@ -138,7 +138,7 @@ def test_every_sequence_of_a_batch_is_transformed_by_itself(name, drums):
 @repeatable
 def test_dropping_only_takes_away(drums, probability):
     before = [array.clone() for array in drums]
-    piano_roll, timing = drop_notes(*drums, probability, seeded())
+    piano_roll, timing = drop_hits(*drums, probability, seeded())
     torch.testing.assert_close(list(drums), before, atol=0, rtol=0)
     assert (piano_roll.dtype, timing.dtype) == (torch.uint8, torch.float32)
     kept = piano_roll > 0
@@ -154,7 +154,7 @@ def test_dropping_only_takes_away(drums, probability):
 )
 def test_the_softer_a_hit_the_more_often_it_is_dropped(velocity, weight):
     piano_roll = torch.full((2000, 9, 200), velocity, dtype=torch.uint8)
-    kept, _ = drop_notes(piano_roll, torch.zeros(piano_roll.shape), 0.8, seeded())
+    kept, _ = drop_hits(piano_roll, torch.zeros(piano_roll.shape), 0.8, seeded())
     dropped = (kept == 0).float().mean((1, 2))
     # Each sequence has drawn its own probability, evenly from 0 to 0.8.
     quantiles = torch.tensor([0.1, 0.5, 0.9])
@@ -163,11 +163,11 @@ def test_the_softer_a_hit_the_more_often_it_is_dropped(velocity, weight):
 
 
 def test_probability_zero_drops_nothing():
-    assert torch.equal(drop_notes(*two_steps(), 0, seeded())[0], two_steps()[0])
+    assert torch.equal(drop_hits(*two_steps(), 0, seeded())[0], two_steps()[0])
 
 
 def test_the_seed_decides_which_notes_are_dropped():
     drums = torch.full((4, 9, 16), 60, dtype=torch.uint8), torch.zeros(4, 9, 16)
-    first, again, other = (drop_notes(*drums, 0.5, seeded(seed))[0] for seed in (0, 0, 1))
+    first, again, other = (drop_hits(*drums, 0.5, seeded(seed))[0] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

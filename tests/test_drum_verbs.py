@@ -27,7 +27,7 @@ from tiny_models import (
 
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 from modeling_musicvae.drum_transforms import apply_input_transform
-from modeling_musicvae.modeling_musicvae import RECIPES, MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import RECIPES, MusicVAEDecoderOutput
 from musicvae.paths import RECIPES as PACKAGED_RECIPES
 
 SCORE = ROLLS.flip(0, 2)  # other hits
@@ -385,7 +385,7 @@ def test_transformed_drums_are_encoded_and_the_played_ones_scored(transform, out
 
 
 def test_notes_are_dropped_in_training_only():
-    model, whole = random_model(note_dropout=1.0), random_model()
+    model, whole = random_model(encoder_hit_dropout=1.0), random_model()
     expected, scored = whole.encode(ROLLS, TIMING).mean, whole(ROLLS, TIMING, latents=LATENTS)
     assert torch.equal(model.encode(ROLLS, TIMING).mean, expected)
     model.train()
@@ -501,7 +501,7 @@ def test_one_groove_is_transferred_to_many_scores(output):
 @pytest.mark.parametrize("name", ["start_timing", "end_timing"])
 def test_interpolate_reads_the_timing_of_its_ends(name, output):
     model = random_model(**output)
-    on_grid = model.interpolate(*ROLLS[:2], num_steps=3, temperature=0)
-    played = model.interpolate(*ROLLS[:2], num_steps=3, temperature=0, **{name: TIMING[0]})
+    on_grid = model.interpolate(*ROLLS[:2], num_points=3, temperature=0)
+    played = model.interpolate(*ROLLS[:2], num_points=3, temperature=0, **{name: TIMING[0]})
     changed = ((on_grid.timing - played.timing).abs() > 1e-4).flatten(1).any(1).tolist()
     assert changed == ([True, True, False] if name == "start_timing" else [False, True, True])

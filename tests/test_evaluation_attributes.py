@@ -8,7 +8,7 @@ from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 from played_windows import windows_of
 
 from modeling_musicvae.drum_attributes import ATTRIBUTES
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 from musicvae.evaluation.attributes import measure_attribute_vectors, played_attributes
 
 NAMES = list(ATTRIBUTES)

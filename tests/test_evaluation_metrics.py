@@ -92,7 +92,7 @@ def test_evaluation_is_the_mean_over_all_sequences_and_of_errors_over_all_hits(w
         latents = posterior.mean + posterior.std * noise
         output = wild_model(batch["piano_roll"], batch["timing"], latents=latents)
         drums = {
-            "teacher_forced": wild_model.most_likely(output.logits),
+            "teacher_forced": wild_model.greedy(output.logits),
             "sampled": wild_model.decode(latents, 1.0, generator),
         }
         logits = pattern_logits(output.logits, num_drums=9)

@@ -62,18 +62,18 @@ def fitted() -> MusicVAEModel:
 
 
 def test_latents_are_those_of_the_prior_until_others_are_fitted():
-    assert torch.equal(random_model().latents_of(NOISE), NOISE)
+    assert torch.equal(random_model().latents_from_noise(NOISE), NOISE)
 
 
 def test_latents_are_distributed_as_those_of_drums(fitted):
     posterior = fitted.encode(ROLLS, TIMING)
     mean, scale = aggregate_gaussian([(posterior.mean, posterior.std)])
-    torch.testing.assert_close(fitted.latents_of(NOISE), mean + NOISE @ scale.T)
+    torch.testing.assert_close(fitted.latents_from_noise(NOISE), mean + NOISE @ scale.T)
 
 
 def test_new_drums_are_drawn_from_there(fitted):
     noise = torch.randn(3, LATENT_SIZE, generator=seeded(6))
-    expected = fitted.decode(fitted.latents_of(noise), 0)
+    expected = fitted.decode(fitted.latents_from_noise(noise), 0)
     assert torch.equal(fitted.sample(3, 0, seeded(6)).piano_roll, expected.piano_roll)
     assert not torch.equal(expected.piano_roll, fitted.decode(noise, 0).piano_roll)
 
@@ -81,7 +81,7 @@ def test_new_drums_are_drawn_from_there(fitted):
 def test_the_distribution_is_saved_and_loaded_bit_for_bit(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     loaded = MusicVAEModel.from_pretrained(tmp_path)
-    assert torch.equal(loaded.latents_of(NOISE), fitted.latents_of(NOISE))
+    assert torch.equal(loaded.latents_from_noise(NOISE), fitted.latents_from_noise(NOISE))
 
 
 def without_distribution(folder: Path) -> None:
@@ -93,4 +93,4 @@ def without_distribution(folder: Path) -> None:
 def test_an_older_checkpoint_has_the_prior(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     without_distribution(tmp_path)
-    assert torch.equal(MusicVAEModel.from_pretrained(tmp_path).latents_of(NOISE), NOISE)
+    assert torch.equal(MusicVAEModel.from_pretrained(tmp_path).latents_from_noise(NOISE), NOISE)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_musicvae.latent_space import attribute_vectors, average, spherical_interpolation
+from modeling_musicvae.latent_space import attribute_vectors, spherical_interpolation
 
 GOLDEN = {
     "orthogonal": ([1, 0], [0, 1], [[1, 0], [math.sqrt(1 / 2)] * 2, [0, 1]]),
@@ -51,45 +51,10 @@ def test_points_between_nearly_parallel_latents_stay_between_them(angle):
     torch.testing.assert_close(middle, expected, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("num_steps", [1, 0, -1])
-def test_fewer_than_two_points_are_refused(num_steps):
-    with pytest.raises(ValueError, match=f"num_steps: found {num_steps}"):
-        spherical_interpolation(torch.ones(2), torch.ones(2), num_steps)
-
-
-def test_average_of_two_is_the_middle_of_their_arc():
-    latents = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
-    middle = spherical_interpolation(*latents, 3)[1]
-    torch.testing.assert_close(average(latents), middle, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "latents, expected",
-    [
-        pytest.param([[3, 4]], [3, 4], id="one"),
-        pytest.param([[1, 2]] * 5, [1, 2], id="equal"),
-        pytest.param([[1, 0, 0], [0, 2, 0], [0, 0, 3]], [2 / math.sqrt(3)] * 3, id="orthogonal"),
-        pytest.param(
-            [[1, 0], [9, 0], [0, 2], [0, 0]],
-            [6 / math.sqrt(5), 3 / math.sqrt(5)],
-            id="directions count alike, a zero none",
-        ),
-        pytest.param([[2, 0], [-2, 0]], [0, 0], id="opposite"),
-    ],
-)
-def test_average_has_the_mean_direction_and_the_mean_norm(latents, expected):
-    found = average(torch.tensor(latents).float())
-    torch.testing.assert_close(found, torch.tensor(expected).float(), atol=1e-6, rtol=1e-6)
-
-
-def test_average_of_many_keeps_the_norm_of_the_prior():
-    latents = torch.randn(50, 256, generator=torch.Generator().manual_seed(0))
-    assert average(latents).norm() == pytest.approx(latents.norm(dim=1).mean().item())
-
-
-def test_average_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="latents: found none"):
-        average(torch.empty(0, 4))
+@pytest.mark.parametrize("num_points", [1, 0, -1])
+def test_fewer_than_two_points_are_refused(num_points):
+    with pytest.raises(ValueError, match=f"num_points: found {num_points}"):
+        spherical_interpolation(torch.ones(2), torch.ones(2), num_points)
 
 
 def linear_data(num_pairs=500, latent_size=8, num_attributes=3):

@@ -19,7 +19,7 @@ from tiny_models import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
 
 def steps_that_change(model: MusicVAEModel, piano_roll: torch.Tensor, timing: torch.Tensor) -> set:
@@ -52,8 +52,8 @@ def test_the_same_step_is_looked_back_at_and_no_other(output, decoder):
     features = torch.cat(
         [model.decoder._past_features(5, None, frames.device), model.head.features(frames)], 1
     )
-    numbers = model.decoder._numbers(features, torch.arange(STEPS), None)
-    two_bars, one_bar = numbers.chunk(2, -1)
+    dense = model.decoder._dense_inputs(features, torch.arange(STEPS), None)
+    two_bars, one_bar = dense.chunk(2, -1)
     for bars, looked_back in ((1, one_bar), (2, two_bars)):
         assert not looked_back[:, : bars * STEPS_PER_BAR].any()
         expected = model.head.features(frames)[:, : -bars * STEPS_PER_BAR]

@@ -5,7 +5,7 @@ import torch
 
 from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, LSTMStepper, UnrolledLSTM
 
-READ_SIZE, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
+INPUT_SIZE, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
 STEPS, BATCH = 7, 4
 NAMES = ("inputs", "context", "hidden", "cell")
 all_layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -13,14 +13,14 @@ all_layers = pytest.mark.parametrize("num_layers", [1, 2, 3])
 
 def random_lstm(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> DecoderLSTM:
     torch.manual_seed(0)
-    return DecoderLSTM(READ_SIZE, CONTEXT_SIZE, HIDDEN_SIZE, num_layers).to(dtype)
+    return DecoderLSTM(INPUT_SIZE, CONTEXT_SIZE, HIDDEN_SIZE, num_layers).to(dtype)
 
 
 def random_inputs(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     """What `forward` reads, as in `NAMES`."""
     torch.manual_seed(1)
     state_shape = (num_layers, BATCH, HIDDEN_SIZE)
-    shapes = [(STEPS, BATCH, READ_SIZE), (BATCH, CONTEXT_SIZE), state_shape, state_shape]
+    shapes = [(STEPS, BATCH, INPUT_SIZE), (BATCH, CONTEXT_SIZE), state_shape, state_shape]
     return [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
 
 
@@ -48,7 +48,7 @@ def nn_lstm(lstm: DecoderLSTM):
 
 
 def input_gates(lstm: DecoderLSTM, inputs, context):
-    return inputs @ lstm.read_kernel()[:READ_SIZE] + lstm.context_gates(context)
+    return inputs @ lstm.input_weight()[:INPUT_SIZE] + lstm.context_gates(context)
 
 
 def from_input_gates(lstm: DecoderLSTM):
@@ -103,10 +103,10 @@ def test_steps_one_by_one_give_the_same_outputs(num_layers):
             torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-12, rtol=1e-12)
 
 
-def test_the_last_row_of_the_read_kernel_adds_nothing():
-    kernel = random_lstm().read_kernel()
-    assert kernel.shape == (READ_SIZE + 1, 4 * HIDDEN_SIZE)
-    assert kernel[-1].count_nonzero() == 0
+def test_the_last_row_of_the_input_weight_adds_nothing():
+    weight = random_lstm().input_weight()
+    assert weight.shape == (INPUT_SIZE + 1, 4 * HIDDEN_SIZE)
+    assert weight[-1].count_nonzero() == 0
 
 
 def test_inputs_are_not_written_to():

@@ -42,8 +42,8 @@ from transformers import AutoModel
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_patterns import from_patterns, to_hits, to_patterns
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
-from modeling_musicvae.output_heads import KnownDrums
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.output_heads import FixedDrums
 from processing import MusicVAEProcessor
 
 both_dtypes = pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_drums_are_drawn_from_what_a_teacher_forced_pass_over_them_gives(
     (score, conditioning), known, known_step = model.conditioning(ROLLS, TIMING), None, None
     if score is not None:
         every_drum = torch.ones(NUM_DRUMS, dtype=torch.bool)
-        known = KnownDrums(head.to_frames(ROLLS, TIMING), every_drum, expression=False)
+        known = FixedDrums(head.to_frames(ROLLS, TIMING), every_drum, expression=False)
         known_step = known._replace(frames=known.frames.flatten(0, 1))
     frames = model.decoder.sample(contexts, temperature, uniform, conditioning, known)
     logits = model.decoder(contexts, frames, conditioning).flatten(0, 1)
@@ -453,10 +453,10 @@ def test_greedy_drums_do_not_depend_on_the_rest_of_the_batch(output, decoder):
         )
 
 
-def interpolate(model: MusicVAEModel, num_steps: int = 4, **how) -> MusicVAEDecoderOutput:
+def interpolate(model: MusicVAEModel, num_points: int = 4, **how) -> MusicVAEDecoderOutput:
     (start, end), (start_timing, end_timing) = ROLLS[:2], TIMING[:2]
     timings = {"start_timing": start_timing, "end_timing": end_timing}
-    return model.interpolate(start, end, num_steps, **timings, **how)
+    return model.interpolate(start, end, num_points, **timings, **how)
 
 
 MAKERS = {
@@ -532,11 +532,11 @@ def test_reconstruct_decodes_the_posterior_mean(output):
 
 
 @all_outputs
-@pytest.mark.parametrize("num_steps", [2, 5])
-def test_interpolation_starts_and_ends_with_the_reconstructions(num_steps, output):
+@pytest.mark.parametrize("num_points", [2, 5])
+def test_interpolation_starts_and_ends_with_the_reconstructions(num_points, output):
     model = random_model(**output)
-    made = interpolate(model, num_steps, temperature=0)
-    assert made.piano_roll.shape == made.timing.shape == (num_steps, NUM_DRUMS, STEPS)
+    made = interpolate(model, num_points, temperature=0)
+    assert made.piano_roll.shape == made.timing.shape == (num_points, NUM_DRUMS, STEPS)
     ends = MusicVAEDecoderOutput(piano_roll=made.piano_roll[[0, -1]], timing=made.timing[[0, -1]])
     assert_same_drums(ends, model.reconstruct(ROLLS[:2], TIMING[:2], temperature=0))
 
@@ -631,6 +631,20 @@ def test_a_wrong_timing_is_refused(method, timing):
         getattr(random_model(), method)(ROLLS, timing)
 
 
+@pytest.mark.parametrize("method", ["forward", "encode", "conditioning", "reconstruct"])
+@pytest.mark.parametrize("invalid", [math.nan, math.inf, -0.51, 0.5])
+def test_a_timing_that_is_out_of_range_is_refused(invalid, method):
+    timing = TIMING.clone()
+    timing[3, 2, 1] = invalid
+    found = re.escape(f"piano_roll's timing: found {torch.tensor(invalid)}, expected -0.5 to 0.5")
+    with pytest.raises(ValueError, match=found):
+        getattr(random_model(), method)(ROLLS, timing)
+
+
+def test_the_earliest_timing_is_allowed():
+    assert random_model()(ROLLS, torch.full(TIMING.shape, -0.5)).loss.isfinite()
+
+
 WRONG_ENDS = {
     "float": ROLLS[0].float(),
     "batch": ROLLS,
@@ -645,7 +659,7 @@ def test_a_wrong_end_of_an_interpolation_is_refused(name, wrong):
     ends = dict(zip(("start", "end"), random_rolls(2), strict=True)) | {name: wrong}
     found = re.escape(f"{name}: found {wrong.dtype} {tuple(wrong.shape)}, expected")
     with pytest.raises(ValueError, match=found):
-        random_model().interpolate(**ends, num_steps=3)
+        random_model().interpolate(**ends, num_points=3)
 
 
 @pytest.mark.parametrize("name", ["start", "end"])
@@ -653,7 +667,7 @@ def test_a_wrong_timing_of_an_end_is_refused(name):
     wrong = TIMING[0, :, :-1]
     found = re.escape(f"{name}'s timing: found {wrong.dtype} ({NUM_DRUMS}, {STEPS - 1}), expected")
     with pytest.raises(ValueError, match=found):
-        random_model().interpolate(*ROLLS[:2], num_steps=3, **{f"{name}_timing": wrong})
+        random_model().interpolate(*ROLLS[:2], num_points=3, **{f"{name}_timing": wrong})
 
 
 WRONG_LATENTS = {
@@ -693,10 +707,10 @@ def test_a_number_of_samples_below_one_is_refused(num_samples):
         random_model().sample(num_samples)
 
 
-@pytest.mark.parametrize("num_steps", [1, 0])
-def test_an_interpolation_without_two_ends_is_refused(num_steps):
-    with pytest.raises(ValueError, match=f"num_steps: found {num_steps}"):
-        random_model().interpolate(*random_rolls(2), num_steps=num_steps)
+@pytest.mark.parametrize("num_points", [1, 0])
+def test_an_interpolation_without_two_ends_is_refused(num_points):
+    with pytest.raises(ValueError, match=f"num_points: found {num_points}"):
+        random_model().interpolate(*random_rolls(2), num_points=num_points)
 
 
 # How it is kept

@@ -14,8 +14,8 @@ from modeling_musicvae import MusicVAEConfig
 from modeling_musicvae.output_heads import (
     OUTPUT_HEADS,
     CategoricalHead,
+    FixedDrums,
     GrooveHead,
-    KnownDrums,
     NADEHead,
     OutputHead,
     sample_classes,
@@ -180,7 +180,7 @@ def test_temperature_zero_takes_the_likeliest_pattern_and_the_median_expression(
         best = head.log_likelihood(logits.expand(1, len(patterns), -1), silent)[0, :, 0].argmax()
         assert greedy[0, 0] == best
         # With half a chance for each draw, the median is drawn of a distribution.
-        known = KnownDrums(greedy[:, :1], torch.ones(head.num_drums, dtype=torch.bool), False)
+        known = FixedDrums(greedy[:, :1], torch.ones(head.num_drums, dtype=torch.bool), False)
         median = head.sample(logits[None], 1.0, torch.full_like(uniform, 0.5), known)
         assert torch.equal(greedy, median)
 
@@ -301,11 +301,11 @@ def test_hits_are_read_back_beside_their_pattern(fields):
     head, plain = random_head(fields), random_head(fields | {"hit_features": False})
     piano_roll, timing = random_drums()
     frames = head.to_frames(piano_roll, timing)
-    pattern, hits, expression = head.inputs(frames).split([8, 3, head.input_size - 11], -1)
+    pattern, hits, expression = head.decoder_inputs(frames).split([8, 3, head.input_size - 11], -1)
     assert torch.equal(hits.bool(), piano_roll.transpose(1, 2) > 0)
-    assert torch.equal(torch.cat([pattern, expression], -1), plain.inputs(frames))
-    first = head.first(2, frames.device)
-    assert not head.inputs(first).any()
+    assert torch.equal(torch.cat([pattern, expression], -1), plain.decoder_inputs(frames))
+    first = head.initial_frame(2, frames.device)
+    assert not head.decoder_inputs(first).any()
 
 
 @each(EXPRESSIVE)
@@ -328,7 +328,7 @@ def test_known_hits_come_out_exactly(fields):
     piano_roll, timing = random_drums(shape=(1, 200))
     frames = head.to_frames(piano_roll, timing)
     uniform = torch.rand(200, head.num_draws, generator=seeded())
-    known = KnownDrums.hits(frames[0], num_drums=3)
+    known = FixedDrums.hits(frames[0], num_drums=3)
     drawn = head.sample(random_logits(head, 200), 1.0, uniform, known)
     assert torch.equal(head.to_drums(drawn[None])[0] > 0, piano_roll > 0)
     assert torch.equal(drawn, frames[0]) == (head.terms == ("hits",))
@@ -342,7 +342,7 @@ def test_drums_that_are_not_known_follow_the_patterns_that_agree_with_the_known(
     known_drums = torch.tensor([True, False, True])
     piano_roll, timing = torch.tensor([[[90], [0], [0]]]), torch.tensor([[[0.3], [0], [0]]])
     given = head.to_frames(piano_roll.to(torch.uint8), timing)[0]
-    known = KnownDrums(given, known_drums, expression)
+    known = FixedDrums(given, known_drums, expression)
     drawn = draws(head, logits, known=known)
 
     hits = head.to_drums(frames)[0][0].T > 0
@@ -363,7 +363,7 @@ def test_groove_keeps_known_drums_and_draws_the_others_as_without(expression):
     drums = torch.arange(9) < 4
     logits, uniform = random_logits(head, 200), torch.rand(200, 9, generator=seeded())
     without = head.sample(logits, 1.0, uniform)
-    drawn = head.sample(logits, 1.0, uniform, KnownDrums(given, drums, expression))
+    drawn = head.sample(logits, 1.0, uniform, FixedDrums(given, drums, expression))
     for number, name in enumerate(("hits", "velocities", "offsets")):
         part = slice(9 * number, 9 * (number + 1))
         kept = drums & (expression or name == "hits")
@@ -375,7 +375,7 @@ def test_nade_keeps_known_drums_which_only_later_ones_see(known_drum):
     head = random_head(OTHERS["nade"])
     logits, (frames,) = random_logits(head), every_frame(head)
     drums = torch.arange(3) == known_drum
-    drawn = draws(head, logits, known=KnownDrums(torch.ones(1, 3), drums, expression=True))
+    drawn = draws(head, logits, known=FixedDrums(torch.ones(1, 3), drums, expression=True))
     expected = torch.zeros(len(frames), dtype=torch.float64)
     for index, hits in enumerate(frames):
         log_likelihoods = log_likelihoods_of_drums(head, logits, hits)
@@ -390,9 +390,9 @@ def test_what_is_read_back_multiplies_the_kernel(fields):
     kernel = torch.randn(head.input_size + 4, 8, generator=seeded())
     kernel[-1] = 0  # after rows that are not the head's own
     drums = random_drums()
-    first = head.first(4, torch.device("cpu"))
+    first = head.initial_frame(4, torch.device("cpu"))
     frames = torch.cat([first[:, None], head.to_frames(*drums)], 1)
-    inputs = head.inputs(frames)
+    inputs = head.decoder_inputs(frames)
     assert (inputs.dtype, inputs.shape) == (torch.float32, (4, 51, head.input_size))
     torch.testing.assert_close(head.input_gates(frames, kernel), inputs @ kernel[: head.input_size])
 
@@ -400,10 +400,10 @@ def test_what_is_read_back_multiplies_the_kernel(fields):
 @all_heads
 def test_nothing_is_read_back_before_the_first_step(fields):
     head = random_head(fields)
-    first = head.first(4, torch.device("cpu"))
+    first = head.initial_frame(4, torch.device("cpu"))
     frames = head.to_frames(*random_drums())
     assert (first.dtype, first.shape) == (frames.dtype, frames[:, 0].shape)
-    assert head.inputs(first).count_nonzero() == 0
+    assert head.decoder_inputs(first).count_nonzero() == 0
 
 
 @all_heads
@@ -422,14 +422,14 @@ def test_features_are_hits_then_velocities_and_timings_of_the_order_of_one(field
 @all_heads
 def test_features_before_the_first_step_are_zeros(fields):
     head = random_head(fields)
-    assert head.features(head.first(2, torch.device("cpu"))).count_nonzero() == 0
+    assert head.features(head.initial_frame(2, torch.device("cpu"))).count_nonzero() == 0
 
 
 @all_heads
 def test_what_is_read_back_tells_all_frames_apart(fields):
     head = random_head(fields)
     (frames,) = every_frame(head)
-    assert len(head.inputs(frames).unique(dim=0)) == len(frames)
+    assert len(head.decoder_inputs(frames).unique(dim=0)) == len(frames)
 
 
 @all_heads

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from training_runs import LEARNED_LAST, RUN, TINY, WEIGHTS, parse, tiny_model
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.modeling_musicvae import PretrainedModelError
+from modeling_musicvae.pretrained_musicvae import PretrainedModelError
 from musicvae.training.checkpoints import checkpoints
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")

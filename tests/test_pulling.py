@@ -25,7 +25,7 @@ from tiny_models import BARS, SIZES, STEPS_PER_BAR, random_model
 from transformers import AutoModel, BertConfig
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
-from modeling_musicvae.modeling_musicvae import PretrainedModelError
+from modeling_musicvae.pretrained_musicvae import PretrainedModelError
 from processing import MusicVAEProcessor
 
 WEIGHTS = "model.safetensors"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 from musicvae.paths import RELEASED
 
 

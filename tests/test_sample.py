@@ -15,7 +15,6 @@ from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.drum_attributes import hihat_density, measure_attributes
 from modeling_musicvae.latent_space import attribute_vectors
 from musicvae.cli import main
-from musicvae.sample import draw_grooves
 from processing import MusicVAEProcessor
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
@@ -131,19 +130,10 @@ def test_at_temperature_0_latents_decide_everything(model, sample):
         assert np.array_equal(READER.read(drums / f"groove-{number}.mid").piano_roll[0], roll)
 
 
-@pytest.mark.parametrize("bars", [1, 5, 8, 12, 40])
-def test_however_long_a_groove_is_it_begins_alike(bars, model):
-    rolls, timings = draw_grooves(model, 3, bars, 1.0, {}, seed=0)
-    usual_rolls, usual_timings = draw_grooves(model, 3, BARS, 1.0, {}, seed=0)
-    # But for the last step, whose hits the next window may silence.
-    steps = min(bars, BARS) * STEPS_PER_BAR - 1
-    assert np.array_equal(rolls[..., :steps], usual_rolls[..., :steps])
-    assert np.array_equal(timings[..., :steps], usual_timings[..., :steps])
-
-
-def test_a_long_groove_changes_slowly(model):
+def test_a_long_groove_changes_slowly():
     """Windows are more like the next ones than to those of another groove."""
-    rolls, _ = draw_grooves(model, 20, 5 * BARS, 0.0, {}, seed=0)
+    model = lively_model(lookback_bars=0)
+    rolls = model.sample(20, 0, seeded(0), bars=5 * BARS).piano_roll.numpy()
     windows = np.stack(np.split(rolls > 0, 5, axis=-1))
     to_next = (windows[1:] != windows[:-1]).mean()
     to_others = (windows[1:] != np.roll(windows[:-1], 1, axis=1)).mean()
@@ -152,8 +142,8 @@ def test_a_long_groove_changes_slowly(model):
 
 def test_an_attribute_grows_and_shrinks(model):
     def mean_hihat_density(strength: float) -> float:
-        drums = draw_grooves(model, 100, BARS, 1.0, {"hihat_density": strength}, seed=0)
-        return hihat_density(*map(torch.tensor, drums), STEPS_PER_BAR).mean().item()
+        drums = model.sample(100, generator=seeded(0), attributes={"hihat_density": strength})
+        return hihat_density(**drums, steps_per_bar=STEPS_PER_BAR).mean().item()
 
     less, usual, more = (mean_hihat_density(strength) for strength in (-2, 0, 2))
     assert less + 1 < usual < more - 1

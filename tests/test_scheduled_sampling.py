@@ -18,24 +18,23 @@ from tiny_models import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.output_heads import KnownDrums
+from modeling_musicvae.output_heads import FixedDrums
 
 BATCH = len(ROLLS)
-both_methods = pytest.mark.parametrize("method", ["exact", "parallel"])
 
 
 # When
 
 
 def probabilities_of_draws(model: MusicVAEModel, step: int | None, monkeypatch) -> list[float]:
-    """The probability with which `forward` mixes draws into the truth, if it does."""
-    seen, mix = [], model.decoder.mix
+    """The probability with which `forward` mixes draws into the targets, if it does."""
+    seen, scheduled_sampling = [], model.decoder.scheduled_sampling
 
-    def seeing_mix(contexts, frames, probability, *others):
+    def seeing(contexts, frames, probability, *others):
         seen.append(probability)
-        return mix(contexts, frames, probability, *others)
+        return scheduled_sampling(contexts, frames, probability, *others)
 
-    monkeypatch.setattr(model.decoder, "mix", seeing_mix)
+    monkeypatch.setattr(model.decoder, "scheduled_sampling", seeing)
     model(ROLLS, TIMING, step=step)
     return seen
 
@@ -62,13 +61,13 @@ ORIGINAL_SCHEDULES = {
     ],
 )
 def test_probability_of_a_draw_is_that_of_the_original(schedule, rate, step, monkeypatch):
-    model = random_model(sampling_schedule=schedule, sampling_rate=rate).train()
+    model = random_model(scheduled_sampling_schedule=schedule, scheduled_sampling_rate=rate).train()
     expected = ORIGINAL_SCHEDULES[schedule](rate, torch.tensor(step, dtype=torch.float64))
     seen = probabilities_of_draws(model, step, monkeypatch)
     assert seen == [pytest.approx(float(expected), rel=1e-9)]
 
 
-SCHEDULED = {"sampling_schedule": "exponential", "sampling_rate": 0.5}
+SCHEDULED = {"scheduled_sampling_schedule": "exponential", "scheduled_sampling_rate": 0.5}
 TEACHER_FORCED = {
     "constant 0": ({}, True, 100),
     "the first step of a schedule": (SCHEDULED, True, 0),
@@ -92,11 +91,11 @@ def conditioning_of(model: MusicVAEModel) -> torch.Tensor | None:
     return model.conditioning(ROLLS, TIMING)[1]
 
 
-def known_hits(model: MusicVAEModel) -> KnownDrums | None:
+def known_hits(model: MusicVAEModel) -> FixedDrums | None:
     """The hits that are not drawn because the model is told them."""
     if not model.config.hits_as_controls:
         return None
-    return KnownDrums.hits(model.head.to_frames(ROLLS, TIMING), model.config.num_drums)
+    return FixedDrums.hits(model.head.to_frames(ROLLS, TIMING), model.config.num_drums)
 
 
 def run_plainly(
@@ -107,12 +106,12 @@ def run_plainly(
     """Logits (batch, steps, size) of a loop over the steps, each reading back the one before, and
     the same step of the bars before."""
     decoder, conditioning = model.decoder, conditioning_of(model)
-    frames, logits = [decoder.head.first(len(contexts), contexts.device)], []
+    frames, logits = [decoder.head.initial_frame(len(contexts), contexts.device)], []
     for step in range(STEPS):
         context = contexts[:, step // decoder.segment_steps]
         if step % decoder.segment_steps == 0:
             states = list(zip(*decoder.initial_state(context), strict=True))
-        inputs = [decoder.head.inputs(frames[-1])]
+        inputs = [decoder.head.decoder_inputs(frames[-1])]
         if conditioning is not None:
             inputs.append(conditioning[:, step])
         for bars in reversed(range(1, 1 + model.config.lookback_bars)):
@@ -135,11 +134,10 @@ def loss_and_gradients(
     return dict(zip(["losses", "latents", *wanted], [losses, *gradients], strict=True))
 
 
-@both_methods
 @both_decoders
 @over(CONDITIONED_OR_NOT)
-def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder, method):
-    settings = {"sampling_rate": 0.5, "sampling_method": method}
+def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder):
+    settings = {"scheduled_sampling_rate": 0.5}
     model, latents = random_model(decoder, **settings, **output).train(), LATENTS.clone()
     latents.requires_grad_()
     torch.manual_seed(1)
@@ -150,14 +148,11 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder, method):
     uniform = torch.rand(BATCH, STEPS, model.head.num_draws)
     drawn = torch.rand(BATCH, STEPS, 1) < 0.5
     truth, contexts = model.head.to_frames(ROLLS, TIMING), model._contexts(latents)
-    proposals, known = None, known_hits(model)
-    if method == "parallel":
-        proposals = run_plainly(model, contexts, lambda step, logits: truth[:, step])
+    known = known_hits(model)
 
     def read_back(step: int, logits: torch.Tensor) -> torch.Tensor:
-        logits = logits.detach() if proposals is None else proposals[:, step].detach()
         known_step = None if known is None else known.at(step)
-        draws = model.head.sample(logits, 1.0, uniform[:, step], known_step)
+        draws = model.head.sample(logits.detach(), 1.0, uniform[:, step], known_step)
         return torch.where(drawn[:, step], draws, truth[:, step])
 
     logits = run_plainly(model, contexts, read_back)
@@ -170,27 +165,25 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder, method):
     assert not torch.allclose(losses, teacher_forced, rtol=1e-2)
 
 
-def mix(model: MusicVAEModel, probability: float, method: str) -> torch.Tensor:
+def mix(model: MusicVAEModel, probability: float) -> torch.Tensor:
     """What is read back; the same seed draws the same numbers."""
     torch.manual_seed(1)
     contexts, frames = model._contexts(LATENTS), model.head.to_frames(ROLLS, TIMING)
-    return model.decoder.mix(contexts, frames, probability, method, conditioning_of(model))
+    return model.decoder.scheduled_sampling(contexts, frames, probability, conditioning_of(model))
 
 
-@both_methods
 @both_decoders
 @over(CONDITIONED_OR_NOT)
-def test_with_probability_0_the_truth_is_read_back(output, decoder, method):
+def test_with_probability_0_the_truth_is_read_back(output, decoder):
     model = random_model(decoder, **output)
-    assert torch.equal(mix(model, 0.0, method), model.head.to_frames(ROLLS, TIMING))
+    assert torch.equal(mix(model, 0.0), model.head.to_frames(ROLLS, TIMING))
 
 
-@both_methods
 @both_decoders
 @all_outputs
-def test_the_truth_is_kept_where_the_coin_says_so(output, decoder, method):
+def test_the_truth_is_kept_where_the_coin_says_so(output, decoder):
     model = random_model(decoder, **output)
-    truth, mixture = model.head.to_frames(ROLLS, TIMING), mix(model, 0.5, method)
+    truth, mixture = model.head.to_frames(ROLLS, TIMING), mix(model, 0.5)
     torch.manual_seed(1)
     torch.rand(BATCH, STEPS, model.head.num_draws)
     kept = torch.rand(BATCH, STEPS) >= 0.5
@@ -200,7 +193,7 @@ def test_the_truth_is_kept_where_the_coin_says_so(output, decoder, method):
 
 @both_decoders
 @over(CONDITIONED_OR_NOT)
-def test_with_probability_1_the_exact_way_is_sampling(output, decoder):
+def test_with_probability_1_it_is_sampling(output, decoder):
     model = random_model(decoder, **output)
     torch.manual_seed(1)
     uniform = torch.rand(BATCH, STEPS, model.head.num_draws).transpose(0, 1)
@@ -208,35 +201,13 @@ def test_with_probability_1_the_exact_way_is_sampling(output, decoder):
     sampled = model.decoder.sample(
         contexts, 1.0, uniform, conditioning_of(model), known_hits(model)
     )
-    assert torch.equal(mix(model, 1.0, "exact"), sampled)
-
-
-@both_decoders
-@all_outputs
-def test_both_ways_agree_until_draws_are_read_back(output, decoder):
-    model = random_model(decoder, **output)
-    exact, parallel = (mix(model, 1.0, method) for method in ("exact", "parallel"))
-    torch.testing.assert_close(exact[:, 0], parallel[:, 0])
-    assert not torch.allclose(exact[:, 1:].float(), parallel[:, 1:].float())
-
-
-@both_decoders
-@all_outputs
-def test_both_ways_are_one_for_a_sequence_of_one_step(output, decoder):
-    model = random_model(decoder, bars=1, steps_per_bar=1, **output)
-    frames = model.head.to_frames(ROLLS[..., :1], TIMING[..., :1])
-    mixtures = []
-    for method in ("exact", "parallel"):
-        torch.manual_seed(1)
-        mixtures.append(model.decoder.mix(model._contexts(LATENTS), frames, 1.0, method))
-    torch.testing.assert_close(*mixtures)
+    assert torch.equal(mix(model, 1.0), sampled)
 
 
 @over(CONDITIONED_OR_NOT)
-@both_methods
-def test_hits_that_are_told_are_read_back(method, output):
+def test_hits_that_are_told_are_read_back(output):
     model = random_model(**output)
-    piano_roll, _ = model.head.to_drums(mix(model, 1.0, method))
+    piano_roll, _ = model.head.to_drums(mix(model, 1.0))
     assert torch.equal(piano_roll > 0, ROLLS > 0) == model.config.hits_as_controls
 
 
@@ -248,11 +219,10 @@ REDUCED = {
 
 
 @pytest.mark.parametrize("dtype, autocast", REDUCED.values(), ids=REDUCED.keys())
-@both_methods
 @both_decoders
 @over(CONDITIONED_OR_NOT)
-def test_it_trains_in_bfloat16(output, decoder, method, dtype, autocast):
-    settings = {"sampling_rate": 0.5, "sampling_method": method}
+def test_it_trains_in_bfloat16(output, decoder, dtype, autocast):
+    settings = {"scheduled_sampling_rate": 0.5}
     model = random_model(decoder, **settings, **output).to(dtype).train()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         result = model(ROLLS, TIMING, step=1)

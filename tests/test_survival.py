@@ -37,7 +37,7 @@ RUN = {
     "max_steps": 110,
     "eval_steps": 15,
     "save_steps": 1,
-    "note_dropout": 0.5,
+    "encoder_hit_dropout": 0.5,
     "velocity_scaling": 0.2,
 }
 Start = Callable[..., BaseProcess]

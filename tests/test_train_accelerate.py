@@ -98,9 +98,8 @@ def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
         {"velocity_scaling": 0.5},
         {"dropout": 0.5},
         {"weight_decay": 0.5},
-        {"note_dropout": 0.5},
-        {"sampling_rate": 0.5, "sampling_method": "parallel"},
-        {"sampling_rate": 0.5, "sampling_method": "exact"},
+        {"encoder_hit_dropout": 0.5},
+        {"scheduled_sampling_rate": 0.5},
     ],
     ids=[
         "recombined",
@@ -108,9 +107,8 @@ def test_another_seed_gives_another_model(train, uninterrupted, tmp_path):
         "velocity scaling",
         "dropout",
         "weight decay",
-        "note dropout",
-        "parallel draws",
-        "exact draws",
+        "encoder hit dropout",
+        "scheduled sampling",
     ],
 )
 def test_what_is_asked_for_changes_training(settings, train, uninterrupted, tmp_path):

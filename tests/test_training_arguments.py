@@ -124,9 +124,9 @@ def test_a_number_out_of_range_is_refused_by_name(name, value):
         ("velocity_bins", -1),
         ("timing_bins", 8),
         ("nade_hidden_size", 0),
-        ("note_dropout", 1.5),
+        ("encoder_hit_dropout", 1.5),
         ("dropout", 1.0),
-        ("sampling_rate", -1),
+        ("scheduled_sampling_rate", -1),
         ("free_bits", -1),
         ("max_beta", -1),
         ("beta_rate", 1),
@@ -146,7 +146,7 @@ def test_an_impossible_architecture_is_refused_by_name(name, value):
         ("output", "sound"),
         ("input_transform", "reverse"),
         ("removed_drums", "cowbell"),
-        ("sampling_method", "slow"),
+        ("scheduled_sampling_schedule", "slow"),
     ],
 )
 def test_a_word_that_makes_no_sense_is_refused_by_name(name, value, capsys):

@@ -39,7 +39,7 @@ IN_PARTS = {
     "gradient_accumulation_steps": 2,
     "num_workers": 1,
     "learning_rate": 0.01,
-    "note_dropout": 0.2,
+    "encoder_hit_dropout": 0.2,
 }
 
 

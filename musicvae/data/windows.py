@@ -15,7 +15,7 @@ from accelerate.data_loader import prepare_data_loader
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
-from modeling_musicvae.drum_transforms import drop_notes
+from modeling_musicvae.drum_transforms import drop_hits
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import NUM_DRUMS
@@ -253,7 +253,7 @@ def augment(
     if data.cymbal_exchange > 0:
         drums = exchange_cymbals(*drums, data.cymbal_exchange)
     if data.hit_dropout > 0:
-        drums = drop_notes(*drums, data.hit_dropout)
+        drums = drop_hits(*drums, data.hit_dropout)
     piano_roll, timing = drums
     if data.velocity_scaling > 0:
         piano_roll = scale_velocities(piano_roll, data.velocity_scaling)

@@ -5,7 +5,7 @@ import torch
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_attributes import ATTRIBUTES, measure_attributes
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
 from .bootstrap import Figure, interval
 from .latents import posterior_means

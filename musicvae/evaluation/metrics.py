@@ -46,7 +46,7 @@ def evaluate(
             )
         score, conditioning = model.conditioning(piano_roll, timing)
         ways = {
-            "teacher_forced": model.most_likely(output.logits, score),
+            "teacher_forced": model.greedy(output.logits, score),
             "sampled": model.decode(output.latents, 1.0, generator, score, conditioning),
         }
         columns = {

@@ -47,7 +47,7 @@ def measure_reconstruction(
     for batch in windows.batches(batch_size):
         output = forward(model, batch.piano_roll, batch.timing, generator)
         score, conditioning = model.conditioning(batch.piano_roll, batch.timing)
-        drums["teacher_forced"].append(model.most_likely(output.logits, score))
+        drums["teacher_forced"].append(model.greedy(output.logits, score))
         drums["sampled"].append(model.decode(output.latents, 1.0, generator, score, conditioning))
         drums["greedy"].append(model.decode(output.mean, 0.0, None, score, conditioning))
         batches.append(objective(output))

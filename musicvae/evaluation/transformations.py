@@ -12,7 +12,7 @@ import torch
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_transforms import apply_input_transform, remove_drums
 from modeling_musicvae.expression_bins import timing_to_bin, velocity_to_bin
-from modeling_musicvae.modeling_musicvae import MusicVAEDecoderOutput
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
 from . import baselines
 from .bootstrap import Figure, resampled

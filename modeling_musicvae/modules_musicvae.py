@@ -1,0 +1,285 @@
+"""The parts of a MusicVAE: encoder, conductor and decoder."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .configuration_musicvae import MusicVAEConfig
+from .lstm import DecoderLSTM, LSTMStepper, UnrolledLSTM
+from .output_heads import OUTPUT_HEADS, FixedDrums
+
+
+class MusicVAEEncoder(nn.Module):
+    """A bidirectional LSTM over the steps; its last states give the posterior, and its outputs, if
+    the config says so, what the decoder is conditioned on at each step."""
+
+    def __init__(self, config: MusicVAEConfig, input_size: int):
+        super().__init__()
+        self.lstm = nn.LSTM(
+            input_size,
+            config.encoder_hidden_size,
+            config.encoder_num_layers,
+            bidirectional=True,
+        )
+        self.mean = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
+        self.std = nn.Linear(2 * config.encoder_hidden_size, config.latent_size)
+        self.conditioning = None
+        if size := config.encoder_conditioning_size:
+            self.conditioning = nn.Linear(2 * config.encoder_hidden_size, size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size), and the
+        decoder's conditioning (batch, steps, encoder_conditioning_size), or None."""
+        outputs, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
+        features = self.dropout(torch.cat([last_hidden[-2], last_hidden[-1]], -1))
+        conditioning = None
+        if self.conditioning is not None:
+            conditioning = self.conditioning(self.dropout(outputs.transpose(0, 1)))
+        return self.mean(features).float(), F.softplus(self.std(features).float()), conditioning
+
+
+class InitialState(nn.Module):
+    """The state in which an LSTM starts, as a function of its context."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int):
+        super().__init__()
+        self.shape = (num_layers, 2, hidden_size)
+        self.projection = nn.Linear(input_size, math.prod(self.shape))
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, input_size) -> hidden and cell, each (layers, batch, hidden_size)."""
+        state = torch.tanh(self.projection(inputs)).unflatten(-1, self.shape)
+        cell, hidden = state.permute(2, 1, 0, 3)
+        return hidden.contiguous(), cell.contiguous()
+
+
+class MusicVAEConductor(nn.Module):
+    """An LSTM that unfolds a latent into one embedding a bar. It has no input but its state."""
+
+    def __init__(self, config: MusicVAEConfig):
+        super().__init__()
+        self.bars = config.bars
+        size, num_layers = config.conductor_hidden_size, config.conductor_num_layers
+        self.initial_state = InitialState(config.latent_size, size, num_layers)
+        self.lstm = UnrolledLSTM(1, size, num_layers)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """latents (batch, latent_size) -> embeddings (batch, bars, conductor_hidden_size)."""
+        silence = latents.new_zeros(self.bars, len(latents), 1)
+        return self.lstm(silence, self.initial_state(latents)).transpose(0, 1)
+
+
+class MusicVAEDecoder(nn.Module):
+    """An autoregressive LSTM over the frames of a segment, given the segment's context.
+
+    The segments are the bars, each with its embedding, in a hierarchical model; in a flat one
+    there is one segment, the whole sequence, and its context is z. The state starts anew with each
+    segment: the previous frame and the look-back are all that crosses from one to the next. What a
+    frame is, and how likely, is the business of the output head.
+
+    The decoder's input at a step is the previous frame, what the step is conditioned on, and the
+    look-back: the features of the frames at the same step of the `lookback_bars` bars before it,
+    zeros before the start.
+    """
+
+    def __init__(self, config: MusicVAEConfig):
+        super().__init__()
+        hierarchical = config.decoder == "hierarchical"
+        context_size = config.conductor_hidden_size if hierarchical else config.latent_size
+        size, num_layers = config.decoder_hidden_size, config.decoder_num_layers
+        self.segment_steps = config.num_steps // config.num_segments
+        self.head = OUTPUT_HEADS[config.output](config)
+        self.hits_are_given = config.hits_as_controls
+        self.lookback_bars, self.steps_per_bar = config.lookback_bars, config.steps_per_bar
+        binary_size = self.head.input_size + config.hits_as_controls * config.num_drums
+        binary_size += config.input_as_controls * self.head.encoder_input_size
+        input_size = binary_size + config.encoder_conditioning_size
+        input_size += config.lookback_bars * self.head.num_features
+        self.initial_state = InitialState(context_size, size, num_layers)
+        self.lstm = DecoderLSTM(input_size, context_size, size, num_layers, binary_size)
+        self.output = nn.Linear(size, self.head.logits_size)
+        self.dropout, self.input_dropout = nn.Dropout(config.dropout), config.input_dropout
+
+    def forward(
+        self, contexts: torch.Tensor, frames: torch.Tensor, conditioning: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """All segments of the batch in parallel, the frames being known.
+
+        Args:
+            contexts: (batch, segments, context_size).
+            frames: (batch, steps, frame_size); under teacher forcing, the targets.
+            conditioning: (batch, steps, size), of each step, if the model has any.
+
+        Returns:
+            logits (batch, steps, logits_size).
+        """
+        contexts = contexts.flatten(0, 1)
+        initial = self.head.initial_frame(len(frames), frames.device)[:, None]
+        features = self._past_features(len(frames), None, frames.device)
+        features = torch.cat([features, self.head.features(frames)], 1)
+        features = self._drop_frames(features, features.new_zeros(()))
+        steps = torch.arange(frames.shape[1], device=frames.device)
+        previous = self._drop_frames(torch.cat([initial, frames[:, :-1]], 1), initial)
+        previous = self._in_segments(previous)
+        dense = self._in_segments(self._dense_inputs(features, steps, conditioning))
+        state = self.initial_state(contexts)
+        if contexts.is_cuda:
+            inputs = torch.cat([self.head.decoder_inputs(previous), dense], -1)
+            outputs = self.lstm(inputs, contexts, state)
+        else:
+            gates = self._input_gates(self.lstm.input_weight(), previous, dense)
+            outputs = self.lstm.unroll(gates + self.lstm.context_gates(contexts), state)
+        logits = self.output(self.dropout(outputs.transpose(0, 1)))
+        return logits.reshape(*frames.shape[:2], -1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        contexts: torch.Tensor,
+        temperature: float,
+        uniform: torch.Tensor,
+        conditioning: torch.Tensor | None = None,
+        fixed: FixedDrums | None = None,
+        history: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Draws frames step by step.
+
+        Args:
+            contexts: (batch, segments, context_size).
+            temperature: see `OutputHead.sample`.
+            uniform: float32 (steps, batch, num_draws), in [0, 1): decides each draw.
+            conditioning: see `forward`.
+            fixed: drums that are given, not drawn.
+            history: (batch, any, frame_size), the frames before the first step, for the look-back.
+
+        Returns:
+            (batch, steps, frame_size).
+        """
+
+        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
+            given = None if fixed is None else fixed.at(step)
+            return self.head.sample(logits, temperature, uniform[step], given)
+
+        return self._run(contexts, draw, conditioning, history)
+
+    @torch.no_grad()
+    def scheduled_sampling(
+        self,
+        contexts: torch.Tensor,
+        frames: torch.Tensor,
+        probability: float,
+        conditioning: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The targets, of which a part is replaced by draws, step by step, each from what came
+        before it.
+
+        Draws are constants: no gradient flows through them. So a teacher-forced pass over the
+        mixture gives the loss and the gradients that running step by step would give.
+
+        Args:
+            contexts: (batch, segments, context_size).
+            frames: (batch, steps, frame_size), the targets.
+            probability: of a draw, for each step of each sequence.
+            conditioning: see `forward`.
+
+        Returns:
+            (batch, steps, frame_size).
+        """
+        batch_size, steps = frames.shape[:2]
+        uniform = torch.rand(batch_size, steps, self.head.num_draws, device=frames.device)
+        drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
+        fixed = FixedDrums.hits(frames, self.head.num_drums) if self.hits_are_given else None
+
+        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
+            given = None if fixed is None else fixed.at(step)
+            draws = self.head.sample(logits, 1.0, uniform[:, step], given)
+            return draws.where(drawn[:, step], frames[:, step])
+
+        return self._run(contexts, draw, conditioning)
+
+    def _run(
+        self,
+        contexts: torch.Tensor,
+        draw: Callable[[int, torch.Tensor], torch.Tensor],
+        conditioning: torch.Tensor | None,
+        history: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Runs step by step; a frame is what `draw` makes of the logits of its step."""
+        weight, stepper = self.lstm.input_weight(), LSTMStepper(self.lstm, len(contexts))
+        previous, frames = self.head.initial_frame(len(contexts), contexts.device), []
+        num_steps = contexts.shape[1] * self.segment_steps
+        features = self._past_features(len(contexts), history, contexts.device)
+        num_past = features.shape[1]
+        features = F.pad(features, (0, 0, 0, num_steps))
+        steps = torch.arange(num_steps, device=contexts.device)[:, None]
+        with torch.autocast(contexts.device.type, enabled=False):  # the stepper has one dtype
+            for context in contexts.to(weight.dtype).unbind(1):
+                stepper.start(self.initial_state(context))
+                context_gates = self.lstm.context_gates(context)
+                for _ in range(self.segment_steps):
+                    step = len(frames)
+                    dense = self._dense_inputs(features, steps[step], conditioning).squeeze(1)
+                    gates = self._input_gates(weight, previous, dense)
+                    logits = self.output(stepper.step(gates + context_gates))
+                    previous = draw(step, logits.float())
+                    if self.lookback_bars:
+                        features[:, num_past + step] = self.head.features(previous)
+                    frames.append(previous)
+        return torch.stack(frames, 1)
+
+    def _drop_frames(self, frames: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
+        """In training, silence instead of some of (batch, steps, size), see `input_dropout`."""
+        if not self.training or self.input_dropout == 0:
+            return frames
+        dropped = torch.rand(*frames.shape[:2], 1, device=frames.device) < self.input_dropout
+        return silence.where(dropped, frames)
+
+    def _past_features(
+        self, batch_size: int, history: torch.Tensor | None, device: torch.device
+    ) -> torch.Tensor:
+        """The features of the steps before the first that the look-back reaches, zeros where there
+        is no history: float32 (batch, lookback_bars * steps_per_bar, num_features)."""
+        num_steps = self.lookback_bars * self.steps_per_bar
+        features = torch.zeros(batch_size, num_steps, self.head.num_features, device=device)
+        if history is not None and num_steps:
+            history = history[:, -num_steps:]
+            features[:, num_steps - history.shape[1] :] = self.head.features(history)
+        return features
+
+    def _dense_inputs(
+        self, features: torch.Tensor, steps: torch.Tensor, conditioning: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The decoder's input at some steps, but for the previous frame.
+
+        Args:
+            features: (batch, steps, num_features), those of the past first.
+            steps: int64 (number,), from the first step after the past.
+            conditioning: see `forward`.
+
+        Returns:
+            (batch, number, size): the conditioning, then the look-back, oldest first.
+        """
+        bars = torch.arange(self.lookback_bars, device=steps.device)
+        lookback = features[:, steps[:, None] + self.steps_per_bar * bars].flatten(-2)
+        if conditioning is None:
+            return lookback
+        return torch.cat([conditioning[:, steps], lookback], -1)
+
+    def _input_gates(
+        self, weight: torch.Tensor, previous: torch.Tensor, dense: torch.Tensor
+    ) -> torch.Tensor:
+        """What the input adds to the gates: see `DecoderLSTM.input_weight` and `_dense_inputs`."""
+        gates = self.head.input_gates(previous, weight)
+        if dense.shape[-1]:
+            gates = gates + dense.to(weight.dtype) @ weight[self.head.input_size : -1]
+        return gates
+
+    def _in_segments(self, steps: torch.Tensor) -> torch.Tensor:
+        """(batch, steps, size) -> (segment_steps, batch * segments, size)."""
+        return steps.unflatten(1, (-1, self.segment_steps)).flatten(0, 1).transpose(0, 1)
