@@ -1,6 +1,8 @@
 """Checkpoints: which stay, going on from them bit for bit, and what is refused."""
 
+import hashlib
 import json
+import pickle
 import resource
 import shutil
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from training_runs import (
     RUN,
     WEIGHTS,
@@ -30,10 +33,14 @@ from musicvae.training.checkpoints import (
     check_whole,
     checkpoints,
     describe_run,
+    find_checkpoint,
+    load_checkpoint,
     remove_unfinished,
     save_checkpoint,
 )
 from processing.demo_grooves import write_demo_grooves
+
+RUN_OF_CHECKPOINT = describe_run(parse(), num_processes=1, data="some drums")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -76,8 +83,7 @@ def settings(tmp_path) -> TrainingArguments:
 
 @pytest.fixture
 def checkpoint(accelerator, settings) -> Path:
-    run = describe_run(parse(), num_processes=1, data="some drums")
-    save_checkpoint(accelerator, settings, Progress(step=1, best_step=1), run)
+    save_checkpoint(accelerator, settings, Progress(step=1, best_step=1), RUN_OF_CHECKPOINT)
     return Path(settings.output_dir, "checkpoints/checkpoint-1")
 
 
@@ -169,6 +175,67 @@ def test_a_damaged_checkpoint_is_replaced_when_the_run_gets_there_again(
     assert (checkpoint / WEIGHTS).read_bytes() == saved[checkpoint / WEIGHTS]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoint-1-backup",
+        "checkpoint-1.bak",
+        "checkpoint-01",
+        "checkpoint-7",
+        "checkpoint-1.tmp",
+    ],
+)
+def test_a_copy_is_neither_a_checkpoint_nor_removed(
+    name, checkpoint, accelerator, settings, tmp_path
+):
+    copy = shutil.copytree(checkpoint, checkpoint.with_name(name))
+    before = contents(copy)
+    assert checkpoints(tmp_path) == [checkpoint]
+    remove_unfinished(tmp_path)
+    for step in 2, 3:
+        save_checkpoint(accelerator, settings, Progress(step=step, best_step=2), RUN_OF_CHECKPOINT)
+    assert checkpoint_names(tmp_path) == {"checkpoint-2", "checkpoint-3", name}
+    assert contents(copy) == before
+
+
+def test_a_checkpoint_of_another_run_is_not_removed(checkpoint, accelerator, settings, tmp_path):
+    for step in 2, 3:
+        save_checkpoint(accelerator, settings, Progress(step=step, best_step=3), run={"seed": 1})
+    assert checkpoint_names(tmp_path) == {"checkpoint-1", "checkpoint-3"}
+
+
+def test_a_checkpoint_that_was_moved_and_linked_is_resumed_from_and_stays(
+    checkpoint, accelerator, settings, tmp_path
+):
+    moved = checkpoint.rename(tmp_path / "moved")
+    checkpoint.symlink_to(moved)
+    assert checkpoints(tmp_path) == [checkpoint]
+    before = contents(moved)
+    save_checkpoint(accelerator, settings, Progress(step=2, best_step=2), RUN_OF_CHECKPOINT)
+    assert contents(moved) == before
+    assert checkpoint_names(tmp_path) == {"checkpoint-1", "checkpoint-2"}
+
+
+@pytest.mark.parametrize("kind", ["folder of the user's", "copy of another step", "file"])
+def test_nothing_of_the_users_makes_way_for_a_checkpoint(
+    kind, checkpoint, accelerator, settings, tmp_path
+):
+    place = checkpoint.with_name("checkpoint-2")
+    if kind == "copy of another step":
+        shutil.copytree(checkpoint, place)
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{place}: found something .*move it elsewhere"):
+        find_checkpoint(settings, RUN_OF_CHECKPOINT)
+    with pytest.raises(CheckpointError, match=f"{place}: found something .*checkpoint-1$"):
+        save_checkpoint(accelerator, settings, Progress(step=2), RUN_OF_CHECKPOINT)
+    assert contents(tmp_path) == before
+
+
 FILES = ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "progress.json", "run.json"]
 
 
@@ -192,6 +259,105 @@ def test_a_checkpoint_without_one_of_its_files_is_damaged(name, checkpoint):
     (checkpoint / name).unlink()
     with pytest.raises(CheckpointError, match=f"^{checkpoint}: found no {name}, expected"):
         check_whole(checkpoint)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_checksums_that_leave_a_file_out(name, checkpoint):
+    checksums = json.loads((checkpoint / "checksums.json").read_text())
+    for kept in ({file: checksums[file] for file in FILES if file != name}, {}):
+        (checkpoint / "checksums.json").write_text(json.dumps(kept))
+        with pytest.raises(CheckpointError, match=f"^{checkpoint}/checksums.json: found no checks"):
+            check_whole(checkpoint)
+
+
+def test_what_a_file_manager_leaves_in_a_checkpoint_is_no_damage(checkpoint):
+    (checkpoint / ".DS_Store").write_text("")
+    check_whole(checkpoint)
+
+
+class Evil:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def weights_without_one(path: Path) -> None:
+    weights = load_file(path)
+    del weights["encoder.mean.weight"]
+    save_file(weights, path)
+
+
+MISFITS = {
+    "random states, garbage": ("random_states_0.pkl", lambda path: path.write_bytes(b"drums")),
+    "random states, none": ("random_states_0.pkl", lambda path: torch.save({}, path)),
+    "random states, a list": ("random_states_0.pkl", lambda path: torch.save([1], path)),
+    "random states, code": ("random_states_0.pkl", lambda path: torch.save(Evil(EVIL), path)),
+    "optimiser, garbage": ("optimizer.bin", lambda path: path.write_bytes(b"drums")),
+    "optimiser, a bare pickle": (
+        "optimizer.bin",
+        lambda path: path.write_bytes(pickle.dumps({}, 2)),
+    ),
+    "optimiser, another's": ("optimizer.bin", lambda path: torch.save({"state": {}}, path)),
+    "optimiser, code": ("optimizer.bin", lambda path: torch.save(Evil(EVIL), path)),
+    "weights, garbage": (WEIGHTS, lambda path: path.write_bytes(b"drums")),
+    "weights, one missing": (WEIGHTS, weights_without_one),
+    "progress, a list": ("progress.json", lambda path: path.write_text("[]")),
+    "progress, no step": ("progress.json", lambda path: path.write_text("{}")),
+    "progress, words": ("progress.json", lambda path: path.write_text('{"step": "one"}')),
+    "progress, too deep": ("progress.json", lambda path: path.write_text("[" * 100_000)),
+}
+EVIL = Path("evil")
+
+
+@pytest.mark.parametrize(("name", "damage"), MISFITS.values(), ids=MISFITS)
+def test_a_file_that_cannot_be_restored_is_an_error_though_its_checksum_fits(
+    name, damage, checkpoint, accelerator, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    damage(checkpoint / name)
+    sums = json.loads((checkpoint / "checksums.json").read_text())
+    sums[name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
+    (checkpoint / "checksums.json").write_text(json.dumps(sums))
+    check_whole(checkpoint)
+    with pytest.raises(CheckpointError, match=f"^{checkpoint}") as error:
+        load_checkpoint(accelerator, checkpoint)
+    assert len(str(error.value).splitlines()) == 1
+    assert not EVIL.exists()
+
+
+class Flattened(torch.nn.Module):
+    """Two weights in one storage, as cuDNN flattens those of an LSTM."""
+
+    def __init__(self):
+        super().__init__()
+        storage = torch.arange(6.0)
+        self.first, self.second = (torch.nn.Parameter(part) for part in storage.split([2, 4]))
+
+
+def test_weights_that_share_a_storage_are_all_saved_and_restored(settings, tmp_path):
+    accelerator, model = Accelerator(), Flattened()
+    model, optimizer = accelerator.prepare(model, torch.optim.Adam(model.parameters()))
+    save_checkpoint(accelerator, settings, Progress(step=1), run={})
+    (folder,) = checkpoints(tmp_path)
+    assert load_file(folder / WEIGHTS).keys() == {"first", "second"}
+    with torch.no_grad():
+        model.first.zero_(), model.second.zero_()
+    load_checkpoint(accelerator, folder)
+    assert torch.cat([model.first, model.second]).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_checkpoint_without_a_weight_is_not_written(accelerator, settings, tmp_path, monkeypatch):
+    def drop_one(state: dict, *args: object) -> dict:
+        return dict(list(state.items())[1:])
+
+    monkeypatch.setattr("accelerate.utils.other.clean_state_dict_for_safetensors", drop_one)
+    with pytest.raises(CheckpointError, match="could not be written: .*: found no .*all weights"):
+        save_checkpoint(accelerator, settings, Progress(step=1), run={})
+    assert checkpoint_names(tmp_path) == set()
 
 
 def test_checksums_that_cannot_be_read(checkpoint):
@@ -262,6 +428,24 @@ def test_training_begins_only_with_room_for_three_checkpoints(tmp_path, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", disk_with(3 * checkpoint_bytes - 1))
     with pytest.raises(CheckpointError, match=f"^{tmp_path}: found 4 MB of free disk space, exp"):
         check_space(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    ("num_checkpoints", "needed"), [(1, 2), (2, 1), (3, 1)], ids=["one", "two", "three"]
+)
+def test_checkpoints_that_are_there_need_no_other_room(
+    num_checkpoints, needed, accelerator, settings, tmp_path, monkeypatch
+):
+    for step in range(num_checkpoints):
+        save_checkpoint(accelerator, settings, Progress(step=step), run={"seed": step})
+    files = checkpoints(tmp_path)[0].rglob("*")
+    size = sum(path.stat().st_size for path in files)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed * size))
+    check_space(tmp_path, tiny_model())
+    free = int(0.9 * needed * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(CheckpointError, match="of free disk space, expected"):
+        check_space(tmp_path, tiny_model())
 
 
 @pytest.fixture
