@@ -146,45 +146,6 @@ class UnrolledLSTM(nn.LSTM):
         ]
 
 
-class LSTMStepper:
-    """Runs an `UnrolledLSTM` one step after another, without autograd, in buffers made once."""
-
-    def __init__(self, lstm: UnrolledLSTM, batch_size: int):
-        size, num_layers = lstm.hidden_size, lstm.num_layers
-        (_, first_weight, _), *others = lstm.layer_weights()
-        self.weights = [first_weight.T]
-        self.weights += [torch.cat([ih, hh], 1).T for ih, hh, _ in others]
-        self.biases = [None] + [bias for _, _, bias in others]
-        # The layers' hidden states lie side by side: those below and of a layer are one matrix.
-        self.hidden = first_weight.new_empty(batch_size, num_layers * size)
-        self.outputs = self.hidden.split(size, 1)
-        self.inputs = [
-            self.hidden[:, max(0, layer - 1) * size : (layer + 1) * size]
-            for layer in range(num_layers)
-        ]
-        self.cells = first_weight.new_empty(num_layers, batch_size, size)
-        self.tanh_cell = torch.empty_like(self.cells[0])
-        self.gates = first_weight.new_empty(batch_size, 4 * size)
-        self.gate_views = Gates.of(self.gates)
-
-    def start(self, state: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Sets hidden and cell state, each (layers, batch, hidden_size)."""
-        hidden, cell = state
-        torch.cat(list(hidden), 1, out=self.hidden)
-        self.cells.copy_(cell)
-
-    def step(self, input_gates: torch.Tensor) -> torch.Tensor:
-        """The first layer's input gates (batch, 4 * hidden_size) -> the top layer's output.
-
-        The output (batch, hidden_size) is a view that the next step overwrites.
-        """
-        for layer, cell in enumerate(self.cells):
-            addend = self.biases[layer] if layer > 0 else input_gates
-            torch.addmm(addend, self.inputs[layer], self.weights[layer], out=self.gates)
-            lstm_cell_(self.gate_views, cell, cell, self.tanh_cell, self.outputs[layer])
-        return self.outputs[-1]
-
-
 class DecoderLSTM(UnrolledLSTM):
     """An LSTM over inputs that differ at each step and a context that never changes.
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .configuration_musicvae import MusicVAEConfig
-from .lstm import DecoderLSTM, LSTMStepper, UnrolledLSTM
+from .decoding_step import DecodingStep
+from .lstm import DecoderLSTM, UnrolledLSTM
 from .output_heads import OUTPUT_HEADS, FixedDrums
 
 
@@ -105,6 +106,7 @@ class MusicVAEDecoder(nn.Module):
         self.lstm = DecoderLSTM(input_size, context_size, size, num_layers, binary_size)
         self.output = nn.Linear(size, self.head.logits_size)
         self.dropout, self.input_dropout = nn.Dropout(config.dropout), config.input_dropout
+        self._step: tuple[list, DecodingStep] | None = None  # see `decoding_step`
 
     def forward(
         self, contexts: torch.Tensor, frames: torch.Tensor, conditioning: torch.Tensor | None = None
@@ -162,11 +164,7 @@ class MusicVAEDecoder(nn.Module):
             (batch, steps, frame_size).
         """
 
-        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
-            given = None if fixed is None else fixed.at(step)
-            return self.head.sample(logits, temperature, uniform[step], given)
-
-        return self._run(contexts, draw, conditioning, history)
+        return self._run(contexts, temperature, uniform, conditioning, fixed, history)
 
     @torch.no_grad()
     def scheduled_sampling(
@@ -196,42 +194,79 @@ class MusicVAEDecoder(nn.Module):
         drawn = torch.rand(batch_size, steps, 1, device=frames.device) < probability
         fixed = FixedDrums.hits(frames, self.head.num_drums) if self.hits_are_given else None
 
-        def draw(step: int, logits: torch.Tensor) -> torch.Tensor:
-            given = None if fixed is None else fixed.at(step)
-            draws = self.head.sample(logits, 1.0, uniform[:, step], given)
+        def mix(step: int, draws: torch.Tensor) -> torch.Tensor:
             return draws.where(drawn[:, step], frames[:, step])
 
-        return self._run(contexts, draw, conditioning)
+        uniform = uniform.transpose(0, 1)
+        return self._run(contexts, 1.0, uniform, conditioning, fixed, mix=mix)
 
     def _run(
         self,
         contexts: torch.Tensor,
-        draw: Callable[[int, torch.Tensor], torch.Tensor],
+        temperature: float,
+        uniform: torch.Tensor,
         conditioning: torch.Tensor | None,
+        fixed: FixedDrums | None,
         history: torch.Tensor | None = None,
+        mix: Callable[[int, torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Runs step by step; a frame is what `draw` makes of the logits of its step."""
-        weight, stepper = self.lstm.input_weight(), LSTMStepper(self.lstm, len(contexts))
-        previous, frames = self.head.initial_frame(len(contexts), contexts.device), []
-        num_steps = contexts.shape[1] * self.segment_steps
-        features = self._past_features(len(contexts), history, contexts.device)
-        num_past = features.shape[1]
-        features = F.pad(features, (0, 0, 0, num_steps))
-        steps = torch.arange(num_steps, device=contexts.device)[:, None]
-        with torch.autocast(contexts.device.type, enabled=False):  # the stepper has one dtype
-            for context in contexts.to(weight.dtype).unbind(1):
-                stepper.start(self.initial_state(context))
-                context_gates = self.lstm.context_gates(context)
+        """Runs step by step; `mix` may replace the frame that a step has drawn."""
+        step = self.decoding_step()
+        dtype, batch_size = step.gate_scale.dtype, len(contexts)
+        features = self._past_features(batch_size, history, contexts.device).to(dtype)
+        num_past, stride = features.shape[1], max(1, self.steps_per_bar)
+        features = F.pad(features, (0, 0, 0, len(uniform)))
+        frames = []
+        with torch.autocast(contexts.device.type, enabled=False):  # a step has one dtype
+            state = step.start(self.head.initial_frame(batch_size, contexts.device))
+            conditioning_gates = self._conditioning_gates(conditioning, dtype)
+            for context in contexts.to(dtype).unbind(1):
+                state = step.restart(state, self.initial_state(context))
+                context_gates = self.lstm.context_gates(context) * step.gate_scale
                 for _ in range(self.segment_steps):
-                    step = len(frames)
-                    dense = self._dense_inputs(features, steps[step], conditioning).squeeze(1)
-                    gates = self._input_gates(weight, previous, dense)
-                    logits = self.output(stepper.step(gates + context_gates))
-                    previous = draw(step, logits.float())
-                    if self.lookback_bars:
-                        features[:, num_past + step] = self.head.features(previous)
-                    frames.append(previous)
+                    index = len(frames)
+                    gates = context_gates
+                    if conditioning_gates is not None:
+                        gates = gates + conditioning_gates[:, index] * step.gate_scale
+                    lookback = features[:, index : index + num_past : stride].flatten(1)
+                    given = None if fixed is None else fixed.at(index)
+                    state = step(state, gates, lookback, temperature, uniform[index], given)
+                    if mix is not None:
+                        frame = mix(index, state.frame)
+                        state = state._replace(frame=frame, features=self.head.features(frame))
+                    if num_past:
+                        features[:, num_past + index] = state.features
+                    frames.append(state.frame)
         return torch.stack(frames, 1)
+
+    def decoding_step(self) -> DecodingStep:
+        """One step of this decoder, with tables that are kept until a weight changes.
+
+        PyTorch does not count changes through `.data`: `train` and `eval` make the tables anew.
+        """
+        key = [
+            (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
+            for weight in self.parameters()
+        ]
+        if self._step is None or self._step[0] != key:
+            lookback_size = self.lookback_bars * self.head.num_features
+            step = DecodingStep(self.lstm, self.output, self.head, lookback_size)
+            self._step = key, step
+        return self._step[1]
+
+    def train(self, mode: bool = True) -> "MusicVAEDecoder":
+        self._step = None
+        return super().train(mode)
+
+    def _conditioning_gates(
+        self, conditioning: torch.Tensor | None, dtype: torch.dtype
+    ) -> torch.Tensor | None:
+        """What the conditioning of each step adds to the gates: (batch, steps, gates)."""
+        if conditioning is None:
+            return None
+        start = self.head.input_size
+        weight = self.lstm.input_weight()[start : start + conditioning.shape[-1]]
+        return conditioning.to(dtype) @ weight
 
     def _drop_frames(self, frames: torch.Tensor, silence: torch.Tensor) -> torch.Tensor:
         """In training, silence instead of some of (batch, steps, size), see `input_dropout`."""

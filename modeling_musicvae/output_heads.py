@@ -23,13 +23,13 @@ class FixedDrums(NamedTuple):
     Attributes:
         frames: of the head's dtype, (batch, steps, frame_size), or of one step (batch, frame_size).
             Steps beyond them are free.
-        drums: bool (drums,), those whose hits are given.
-        expression: whether their velocity and timing are given too.
+        drums: bool (drums,), or of one step (batch, drums), those whose hits are given.
+        expression: whether their velocity and timing are given too, for all or bool like `drums`.
     """
 
     frames: torch.Tensor
     drums: torch.Tensor
-    expression: bool
+    expression: bool | torch.Tensor
 
     @classmethod
     def hits(cls, frames: torch.Tensor, num_drums: int) -> "FixedDrums":
@@ -242,7 +242,7 @@ class CategoricalHead(OutputHead):
     ) -> torch.Tensor:
         pattern_logits = self._pattern_logits(logits)
         if fixed is not None:
-            pattern_logits = self._rule_out(pattern_logits, fixed)
+            pattern_logits = self.rule_out(pattern_logits, fixed)
         patterns = sample_classes(pattern_logits, temperature, uniform[..., 0])
         if not self.bins:
             return patterns[..., None]
@@ -256,11 +256,10 @@ class CategoricalHead(OutputHead):
             (sample_classes(expression_logits[name], temperature, draw) + 1) * hits
             for name, draw in zip(self.bins, draws, strict=True)
         ]
-        frames = torch.cat([patterns[..., None], *columns], -1)
-        if fixed is not None and fixed.expression:
-            kept = fixed.drums.repeat(len(self.bins))
-            frames[..., 1:] = fixed.frames[..., 1:].where(kept, frames[..., 1:])
-        return frames
+        classes = torch.cat(columns, -1)
+        if fixed is not None:
+            classes = self.keep_expression(classes, fixed)
+        return torch.cat([patterns[..., None], classes], -1)
 
     def _velocity_classes(self, piano_roll: torch.Tensor) -> torch.Tensor:
         # Velocity 0, silence, lies one bin below the softest.
@@ -302,11 +301,18 @@ class CategoricalHead(OutputHead):
     def _input_features(self, frames: torch.Tensor) -> torch.Tensor:
         return self.features(frames)[..., self.num_features - self.num_input_features :]
 
-    def _rule_out(self, pattern_logits: torch.Tensor, fixed: FixedDrums) -> torch.Tensor:
+    def rule_out(self, pattern_logits: torch.Tensor, fixed: FixedDrums) -> torch.Tensor:
         """The logits, with none for the patterns that differ from what is fixed."""
         patterns = torch.arange(self.num_patterns, device=pattern_logits.device)
-        differing = (patterns ^ fixed.frames[..., :1]) & to_patterns(fixed.drums)
+        differing = (patterns ^ fixed.frames[..., :1]) & to_patterns(fixed.drums)[..., None]
         return pattern_logits.masked_fill(differing > 0, -torch.inf)
+
+    def keep_expression(self, classes: torch.Tensor, fixed: FixedDrums) -> torch.Tensor:
+        """The classes of velocity and timing, with those that are fixed."""
+        if fixed.expression is False:
+            return classes
+        kept = torch.cat(len(self.bins) * [fixed.drums & fixed.expression], -1)
+        return fixed.frames[..., 1:].where(kept, classes)
 
 
 class GrooveHead(OutputHead):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, LSTMStepper, UnrolledLSTM
+from modeling_musicvae.lstm import DecoderLSTM, LSTMRecurrence, UnrolledLSTM
 
 INPUT_SIZE, CONTEXT_SIZE, HIDDEN_SIZE = 8, 5, 6
 STEPS, BATCH = 7, 4
@@ -87,20 +87,6 @@ def test_the_gradient_of_the_recurrence_is_its_numerical_derivative():
     shapes = [(steps, batch, 4 * size), (4 * size, size), (batch, size), (batch, size)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(LSTMRecurrence.apply, inputs)
-
-
-@all_layers
-def test_steps_one_by_one_give_the_same_outputs(num_layers):
-    lstm = random_lstm(num_layers, torch.float64)
-    inputs, context, hidden, cell = random_inputs(num_layers, torch.float64)
-    expected = lstm(inputs, context, (hidden, cell))
-    with torch.no_grad():
-        gates = input_gates(lstm, inputs, context)
-        stepper = LSTMStepper(lstm, len(context))
-        for _ in range(2):  # it starts anew
-            stepper.start((hidden, cell))
-            outputs = [stepper.step(step_gates).clone() for step_gates in gates]
-            torch.testing.assert_close(torch.stack(outputs), expected, atol=1e-12, rtol=1e-12)
 
 
 def test_the_last_row_of_the_input_weight_adds_nothing():
