@@ -106,7 +106,7 @@ class MusicVAEDecoder(nn.Module):
         self.lstm = DecoderLSTM(input_size, context_size, size, num_layers, binary_size)
         self.output = nn.Linear(size, self.head.logits_size)
         self.dropout, self.input_dropout = nn.Dropout(config.dropout), config.input_dropout
-        self._step: tuple[list, DecodingStep] | None = None  # see `decoding_step`
+        self._step: tuple[tuple, DecodingStep] | None = None  # see `decoding_step`
 
     def forward(
         self, contexts: torch.Tensor, frames: torch.Tensor, conditioning: torch.Tensor | None = None
@@ -240,23 +240,17 @@ class MusicVAEDecoder(nn.Module):
         return torch.stack(frames, 1)
 
     def decoding_step(self) -> DecodingStep:
-        """One step of this decoder, with tables that are kept until a weight changes.
-
-        PyTorch does not count changes through `.data`: `train` and `eval` make the tables anew.
-        """
-        key = [
-            (weight.data_ptr(), weight.dtype, 0 if weight.is_inference() else weight._version)
-            for weight in self.parameters()
-        ]
+        """One step of this decoder, with tables that are kept until a weight changes."""
+        weights = list(self.parameters())
+        # Neither a fused optimizer nor a change through `.data` counts as a new version of a
+        # tensor; sums tell.
+        sums = torch.stack([weight.detach().sum().float() for weight in weights]).tolist()
+        key = [(weight.data_ptr(), weight.dtype) for weight in weights], sums
         if self._step is None or self._step[0] != key:
             lookback_size = self.lookback_bars * self.head.num_features
             step = DecodingStep(self.lstm, self.output, self.head, lookback_size)
             self._step = key, step
         return self._step[1]
-
-    def train(self, mode: bool = True) -> "MusicVAEDecoder":
-        self._step = None
-        return super().train(mode)
 
     def _conditioning_gates(
         self, conditioning: torch.Tensor | None, dtype: torch.dtype
