@@ -4,6 +4,7 @@ import math
 import os
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from .checkpoints import (
     save_checkpoint,
 )
 from .interruption import Interruption
+from .locking import locked
 from .logging import (
     PROJECT,
     Speedometer,
@@ -55,7 +57,17 @@ GRACE_SECONDS = 15.0
 
 
 def train_model(arguments: Arguments) -> None:
-    """Trains by `arguments` and leaves a model folder."""
+    """Trains by `arguments` and leaves a model folder.
+
+    Raises:
+        FolderInUseError: another run trains in the output folder.
+    """
+    is_main = os.environ.get("RANK", "0") == "0"  # as the launcher says
+    with locked(Path(arguments.training.output_dir)) if is_main else nullcontext():
+        run_training(arguments)
+
+
+def run_training(arguments: Arguments) -> None:
     training = arguments.training
     check_trackers(training.report_to)
     accelerator = Accelerator(
