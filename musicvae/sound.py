@@ -2,28 +2,28 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from processing import render
+from processing.drum_song import DrumSong
 from processing.drum_synthesis import SAMPLE_RATE
 from processing.errors import MissingLibraryError
-from processing.midi_file import DEFAULT_BPM
 
 if TYPE_CHECKING:
     from IPython.display import Audio
 
 
-def audio(drums: Any, bpm: float | np.ndarray = DEFAULT_BPM, steps_per_bar: int = 16) -> "Audio":
+def audio(
+    drums: Any, bpm: float | None = None, steps_per_bar: int = 16, like: DrumSong | None = None
+) -> "Audio":
     """A player for a notebook.
 
     Args:
-        drums: what has a `piano_roll` and a `timing`: the output of a model or of a processor.
-            Its windows sound one after another.
-        bpm, steps_per_bar: see `processing.render`.
+        drums: what has a `piano_roll` and a `timing`: a song, the output of a model or of a
+            processor. Its windows sound one after another.
+        bpm, steps_per_bar, like: see `processing.render`.
 
     Raises:
         MissingLibraryError: IPython is not installed.
-        PianoRollError, TempoError: see `processing.render`.
+        PianoRollError, TempoError, ValueError: see `processing.render`.
     """
     try:
         from IPython.display import Audio
@@ -31,5 +31,5 @@ def audio(drums: Any, bpm: float | np.ndarray = DEFAULT_BPM, steps_per_bar: int 
         raise MissingLibraryError(
             "IPython: found no such library, expected it to play in a notebook: pip install ipython"
         ) from error
-    sound = render(drums.piano_roll, drums.timing, bpm, steps_per_bar)
+    sound = render(drums.piano_roll, drums.timing, bpm, steps_per_bar, like)
     return Audio(sound, rate=SAMPLE_RATE, normalize=False)

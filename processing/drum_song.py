@@ -43,6 +43,14 @@ class SongLayout(NamedTuple):
     end_tick: int
     is_loop: bool
 
+    def seconds(self, ticks: np.ndarray) -> np.ndarray:
+        """float64: the times of ticks; before tick 0, the first tempo's."""
+        starts, microseconds = np.array(self.tempos, np.float64).T
+        tick_seconds = microseconds / self.ticks_per_quarter / 1e6
+        times = np.concatenate([[0], np.cumsum(np.diff(starts) * tick_seconds[:-1])])
+        tempo = np.maximum(np.searchsorted(starts, ticks, side="right") - 1, 0)
+        return times[tempo] + (ticks - starts[tempo]) * tick_seconds[tempo]
+
 
 @dataclass(frozen=True, eq=False)
 class DrumSong:
@@ -69,18 +77,6 @@ class DrumSong:
     layout: SongLayout
     counts: NoteCounts
     remarks: tuple[Remark, ...]
-
-    def step_times(self) -> np.ndarray:
-        """float64 (steps + 1,): the seconds at which each step and the end of the windows lie."""
-        num_steps = self.piano_roll.shape[0] * self.piano_roll.shape[2]
-        bars = np.linspace(0, len(self.piano_roll) * self.bars, num_steps + 1)
-        quarter = self.layout.ticks_per_quarter
-        ticks = self.layout.start_tick + bars * QUARTERS_PER_BAR * quarter
-        starts, microseconds = np.array(self.layout.tempos, np.float64).T
-        seconds = microseconds / quarter / 1e6  # a tick
-        times = np.concatenate([[0], np.cumsum(np.diff(starts) * seconds[:-1])])
-        tempo = np.maximum(np.searchsorted(starts, ticks, side="right") - 1, 0)
-        return times[tempo] + (ticks - starts[tempo]) * seconds[tempo]
 
 
 class _Placement(NamedTuple):

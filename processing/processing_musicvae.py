@@ -15,11 +15,11 @@ from .drum_kit import pitches_of, resolve_pitch_map
 from .drum_notes import DrumNotes, check_channel, find_drum_notes
 from .drum_song import DrumSong, bpm_of_bars, read_song
 from .errors import MidiError, MidiFormatError, PianoRollError, ProcessorConfigError
-from .midi_file import DEFAULT_BPM, MAX_BARS, MAX_BYTES, MidiContent, read_midi
+from .midi_file import MAX_BARS, MAX_BYTES, MidiContent, read_midi
 from .midi_writer import DrumMidi
-from .piano_roll import ADJUST_MODES, check_piano_roll, cut_windows, join_windows
+from .piano_roll import ADJUST_MODES, cut_windows, join_windows
 from .regular_files import read_regular_file
-from .song_writer import TICKS_PER_QUARTER, groove_layout, layout_like, write_song
+from .song_writer import TICKS_PER_QUARTER, drums_in_place, write_song
 from .training_windows import TrainingWindows, read_training_windows
 
 # Or an object that writes itself to a binary file, as `pretty_midi.PrettyMIDI` does.
@@ -239,26 +239,12 @@ class MusicVAEProcessor(ProcessorMixin):
             TempoError: `bpm` is out of range.
             ValueError: the other arguments do not go together.
         """
-        roll, timing = _whole_grid(piano_roll, timing)
-        if (
-            like is not None
-            and np.ndim(piano_roll) == 3
-            and len(piano_roll) == len(like.piano_roll)
-        ):
-            num_steps = like.num_bars * self.steps_per_bar
-            roll, timing = roll[:, :num_steps], timing[:, :num_steps]
         if type(lead_in_bars) is not int or lead_in_bars < 0:
             raise ValueError(f"lead_in_bars: found {lead_in_bars!r}, expected 0 or more")
-        num_bars = -(-roll.shape[1] // self.steps_per_bar)
-        if (found := lead_in_bars + num_bars) > MAX_BARS:
-            raise PianoRollError(f"piano_roll: found {found} bars, expected at most {MAX_BARS}")
-        if like is None:
-            pitches = tuple(group[0] for group in pitches_of(self.pitch_map))
-            layout = groove_layout(DEFAULT_BPM if bpm is None else bpm, pitches, num_bars)
-        elif bpm is None:
-            layout = layout_like(like, num_bars, lead_in_bars)
-        else:
-            raise ValueError(f"bpm: found {bpm!r} for the place of {like.name}, expected none")
+        pitches = tuple(group[0] for group in pitches_of(self.pitch_map))
+        roll, timing, layout = drums_in_place(
+            piano_roll, timing, bpm, like, self.steps_per_bar, pitches, lead_in_bars
+        )
         name = "piano_roll" if like is None else like.name
         return write_song(roll, timing, layout, self.steps_per_bar, lead_in_bars, name)
 
@@ -325,13 +311,3 @@ def _written(midi: Any, name: str) -> bytes:
         kind = type(midi).__name__
         raise MidiFormatError(f"found a {kind} that cannot be written: {error}") from error
     return file.getvalue()
-
-
-def _whole_grid(piano_roll: np.ndarray, timing: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Checked piano roll and timing (9, steps), windows one after another."""
-    roll = np.asarray(piano_roll)
-    timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
-    if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
-        roll, timing = join_windows(roll), join_windows(timing)
-    check_piano_roll(roll, timing)
-    return roll, timing

@@ -8,46 +8,49 @@ from typing import NamedTuple
 import numpy as np
 
 from .drum_kit import DRUM_NAMES
+from .drum_song import DrumSong
 from .drum_synthesis import SAMPLE_RATE, drum_sound
-from .errors import SoundError, TempoError
-from .midi_file import DEFAULT_BPM, MAX_BPM, MIN_BPM
-from .piano_roll import QUARTERS_PER_BAR, check_piano_roll
+from .errors import SoundError
+from .song_writer import drums_in_place, placed_hits, written_layout
 
 PEAK = 0.9375  # of full scale, -0.56 dB
 KNEE = 0.625  # above it the mix bends toward the peak
 CLOSED_HI_HAT, OPEN_HI_HAT = (DRUM_NAMES.index(name) for name in ("closed hi-hat", "open hi-hat"))
-CHOKE_FADE = round(0.012 * SAMPLE_RATE)  # samples in which a closed hi-hat silences the open one
+# A closed hi-hat silences the open one, unless it is struck together with it. In samples.
+CHOKE_AFTER, CHOKE_FADE = round(0.025 * SAMPLE_RATE), round(0.012 * SAMPLE_RATE)
 
 
 def render(
     piano_roll: np.ndarray,
     timing: np.ndarray | None = None,
-    bpm: float | np.ndarray = DEFAULT_BPM,
+    bpm: float | None = None,
     steps_per_bar: int = 16,
+    like: DrumSong | None = None,
 ) -> np.ndarray:
     """Drums on a synthesised kit; the same drums give the same samples.
 
-    Velocity makes a hit louder and brighter. An open hi-hat rings until a closed one on a later
-    step.
+    Velocity makes a hit louder and brighter. An open hi-hat rings until a closed one. Hits sound
+    where `MusicVAEProcessor.decode` writes them.
 
     Args:
         piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor. Windows
             (windows, 9, steps) sound one after another.
-        timing: float32 of the same shape, microtiming in steps; on the grid if not given. A hit
-            that is early on the first step sounds at 0 s.
-        bpm: tempo in quarters a minute; or, where it changes, the time in seconds of each step
-            of all windows and of the end, (steps + 1,).
+        timing: float32 of the same shape, microtiming in steps; on the grid if not given.
+        bpm: tempo of a new groove in quarters a minute; 120 if not given.
         steps_per_bar: steps in a bar of four quarters.
+        like: the song to take the place of: its tempo map, its pickup, its end.
 
     Returns:
         float32 (2, samples), left and right at `SAMPLE_RATE` (44,100 Hz), no sample beyond `PEAK`
         (0.9375). It lasts until the last bar is over and the last hit has died away.
 
     Raises:
-        PianoRollError: roll or timing has the wrong shape, dtype or range.
-        TempoError: `bpm` is out of range, or not one rising time for each step and the end.
+        PianoRollError: roll or timing has the wrong shape, dtype or range, or is shorter than the
+            song.
+        TempoError: `bpm` is out of range.
+        ValueError: there are both `bpm` and `like`.
     """
-    hits = sampled_hits(piano_roll, timing, bpm, steps_per_bar)
+    hits = sampled_hits(piano_roll, timing, bpm, steps_per_bar, like)
     lengths = _lengths(hits)
     mix = np.zeros((2, max([hits.end, *(hits.onsets + lengths)])), np.float32)
     for onset, length, drum, velocity in zip(
@@ -62,17 +65,15 @@ def render(
 
 
 class SampledHits(NamedTuple):
-    """The hits of a piano roll in the order of their steps.
+    """Hits in time order.
 
     Attributes:
-        steps: int64 (hits,).
         onsets: int64 (hits,), in samples.
         drums: int64 (hits,), indices into `DRUM_NAMES`.
         velocities: uint8 (hits,), 1 to 127.
-        end: samples from the first step to the end of the last.
+        end: samples up to the last bar line.
     """
 
-    steps: np.ndarray
     onsets: np.ndarray
     drums: np.ndarray
     velocities: np.ndarray
@@ -82,47 +83,24 @@ class SampledHits(NamedTuple):
 def sampled_hits(
     piano_roll: np.ndarray,
     timing: np.ndarray | None,
-    bpm: float | np.ndarray,
+    bpm: float | None,
     steps_per_bar: int,
+    like: DrumSong | None,
 ) -> SampledHits:
     """Where hits lie in a sound; the arguments and errors are those of `render`."""
-    roll = np.asarray(piano_roll)
-    timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
-    if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
-        roll, timing = (np.concatenate(windows, axis=1) for windows in (roll, timing))
-    check_piano_roll(roll, timing)
-    step_seconds = _step_seconds(bpm, roll.shape[1], steps_per_bar)
-    steps, drums = np.nonzero(roll.T)
-    positions = steps + timing[drums, steps]
-    onsets = np.interp(positions, np.arange(len(step_seconds)), step_seconds)
-    return SampledHits(
-        steps,
-        np.rint(onsets * SAMPLE_RATE).astype(int),
-        drums,
-        roll[drums, steps],
-        round(step_seconds[-1] * SAMPLE_RATE),
-    )
-
-
-def _step_seconds(bpm: float | np.ndarray, num_steps: int, steps_per_bar: int) -> np.ndarray:
-    """The time of each step and of the end, float64 (num_steps + 1,)."""
-    if np.ndim(bpm) == 0:
-        if not MIN_BPM <= bpm <= MAX_BPM:
-            raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")
-        return np.arange(num_steps + 1) * (QUARTERS_PER_BAR * 60 / (bpm * steps_per_bar))
-    seconds = np.asarray(bpm, np.float64)
-    if seconds.shape != (num_steps + 1,):
-        raise TempoError(f"bpm: found times {seconds.shape}, expected ({num_steps + 1},)")
-    if not (np.isfinite(seconds).all() and seconds[0] >= 0 and (np.diff(seconds) > 0).all()):
-        raise TempoError("bpm: found times that do not rise from 0 s on, expected rising times")
-    return seconds
+    roll, timing, layout = drums_in_place(piano_roll, timing, bpm, like, steps_per_bar, pitches=())
+    layout = written_layout(layout)
+    name = "piano_roll" if like is None else like.name
+    ticks, drums, velocities = placed_hits(roll, timing, layout, steps_per_bar, name)
+    *onsets, end = np.rint(layout.seconds(np.append(ticks, layout.end_tick)) * SAMPLE_RATE)
+    return SampledHits(np.array(onsets, int), drums, velocities, int(end))
 
 
 def _lengths(hits: SampledHits) -> np.ndarray:
     """For how many samples each hit sounds, int64 (hits,)."""
     lengths = np.array([drum_sound(drum).num_samples for drum in hits.drums.tolist()], int)
     (opened,), (closed,) = (np.nonzero(hits.drums == drum) for drum in (OPEN_HI_HAT, CLOSED_HI_HAT))
-    following = np.searchsorted(hits.steps[closed], hits.steps[opened], side="right")
+    following = np.searchsorted(hits.onsets[closed], hits.onsets[opened] + CHOKE_AFTER)
     is_cut = following < len(closed)
     opened, closed = opened[is_cut], closed[following[is_cut]]
     rings = hits.onsets[closed] - hits.onsets[opened] + CHOKE_FADE

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .drum_kit import PITCH_MAPS
+from .drum_song import DrumSong
 from .drum_synthesis import SAMPLE_RATE
 from .errors import MissingLibraryError, SoundError
-from .midi_file import DEFAULT_BPM, DRUM_CHANNEL
+from .midi_file import DRUM_CHANNEL
 from .sound import limited, sampled_hits
 
 DRUM_BANK = 128
@@ -22,14 +23,15 @@ def render_soundfont(
     soundfont: str | os.PathLike,
     piano_roll: np.ndarray,
     timing: np.ndarray | None = None,
-    bpm: float | np.ndarray = DEFAULT_BPM,
+    bpm: float | None = None,
     steps_per_bar: int = 16,
+    like: DrumSong | None = None,
 ) -> np.ndarray:
     """Drums on the first drum kit of a SoundFont.
 
     Args:
         soundfont: a file in the format SF2 or SF3, with a drum kit in bank 128.
-        piano_roll, timing, bpm, steps_per_bar: see `render`.
+        piano_roll, timing, bpm, steps_per_bar, like: see `render`.
 
     Returns:
         float32 (2, samples), see `render`. It lasts 4 s beyond the last bar.
@@ -38,15 +40,16 @@ def render_soundfont(
         MissingLibraryError: tinysoundfont is not installed.
         FileNotFoundError: there is no such file.
         SoundError: it is not a SoundFont, or has no drum kit.
-        PianoRollError, TempoError: see `render`.
+        PianoRollError, TempoError, ValueError: see `render`.
     """
-    hits = sampled_hits(piano_roll, timing, bpm, steps_per_bar)
+    hits = sampled_hits(piano_roll, timing, bpm, steps_per_bar, like)
     synthesizer = _synthesizer(soundfont)
     mix = np.zeros((2, hits.end + TAIL), np.float32)
-    order = np.argsort(hits.onsets, kind="stable")
-    onsets = [*hits.onsets[order].tolist(), mix.shape[1]]
-    for hit, start, end in zip(order, onsets[:-1], onsets[1:], strict=True):
-        synthesizer.noteon(DRUM_CHANNEL - 1, PITCHES[hits.drums[hit]], int(hits.velocities[hit]))
+    onsets = [*hits.onsets.tolist(), mix.shape[1]]
+    for start, end, drum, velocity in zip(
+        onsets[:-1], onsets[1:], hits.drums, hits.velocities.tolist(), strict=True
+    ):
+        synthesizer.noteon(DRUM_CHANNEL - 1, PITCHES[drum], velocity)
         sound = np.frombuffer(synthesizer.generate(end - start), np.float32)
         mix[:, start:end] = sound.reshape(-1, 2).T
     mix[:, -FADE:] *= np.linspace(1, 0, FADE, dtype=np.float32)
