@@ -46,7 +46,8 @@ def measure_attribute_vectors(
         name for name in played_attributes(model.config) if has_vector[name] and spread[name] > 0
     ]
     means, files = posterior_means(model, windows), windows.file.numpy()
-    unchanged, changes = decoded(means), {}
+    unchanged = decoded(means)
+    changes: dict[str, dict[str, dict[str, Figure]]] = {}
     for label, strength in STRENGTHS.items():
         changes[label] = {}
         for added in names:

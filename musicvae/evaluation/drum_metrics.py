@@ -63,8 +63,8 @@ def measure_drums(drums: Windows, windows: Windows, config: MusicVAEConfig, seed
     figures = {}
     if not config.hits_as_controls:
         figures["pattern_accuracy"] = interval(sums["pattern_accuracy"], None, files, seed)
-        hits = (num_hits(roll).sum(1) for roll in (drums.piano_roll, windows.piano_roll))
-        figures |= measure_hits(sums["common_hits"], *hits, files, seed)
+        played, true = (num_hits(roll).sum(1) for roll in (drums.piano_roll, windows.piano_roll))
+        figures |= measure_hits(sums["common_hits"], played, true, files, seed)
     if config.models_expression:
         for name, error in (
             ("velocity_mae", "velocity_error"),
@@ -78,8 +78,11 @@ def measure_each_drum(drums: Windows, windows: Windows, seed: int) -> dict[str, 
     """hit_precision, hit_recall and hit_f1 of each drum."""
     rolls = drums.piano_roll, windows.piano_roll
     common = num_hits((rolls[0] > 0) & (rolls[1] > 0))
-    columns = zip(DRUM_NAMES, common.T, *(num_hits(roll).T for roll in rolls), strict=False)
-    return {name: measure_hits(*counts, windows.file.numpy(), seed) for name, *counts in columns}
+    counts = (common.T, *(num_hits(roll).T for roll in rolls))
+    return {
+        name: measure_hits(common, played, true, windows.file.numpy(), seed)
+        for name, common, played, true in zip(DRUM_NAMES, *counts, strict=False)
+    }
 
 
 def num_hits(piano_roll: torch.Tensor) -> np.ndarray:

@@ -6,8 +6,9 @@ import torch
 from modeling_musicvae import MusicVAEModel, spherical_interpolation
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 
-from .bootstrap import Figure, interval
+from .bootstrap import interval
 from .latents import posterior_means
+from .report import Measures
 from .windows import Windows
 
 NUM_POINTS = 9
@@ -15,7 +16,7 @@ NUM_POINTS = 9
 
 def measure_interpolation(
     model: MusicVAEModel, windows: Windows, num_pairs: int, seed: int
-) -> dict[str, dict]:
+) -> Measures:
     """Spherical paths between the posterior means of pairs of windows, decoded greedily.
 
     As in Roberts et al. 2018 (arXiv 1803.05428, Figure 4). A distance is the share of steps with
@@ -74,7 +75,7 @@ def mix_patterns(
 
 def measure_paths(
     paths: torch.Tensor, start: torch.Tensor, end: torch.Tensor, files: np.ndarray, seed: int
-) -> dict[str, Figure | dict[str, Figure]]:
+) -> Measures:
     """See `measure_interpolation`.
 
     Args:
@@ -83,7 +84,7 @@ def measure_paths(
         files: int (pairs,), recordings to draw anew.
         seed: of the bootstrap.
     """
-    measures = {}
+    measures: Measures = {}
     fractions = np.linspace(0, 1, paths.shape[1])
     for name, goal in (("distance_to_start", start), ("distance_to_end", end)):
         distances = (paths != goal[:, None]).double().mean(2).numpy()

@@ -81,7 +81,7 @@ def draw_all(
     if "reconstruction" in parts:
         draw_reconstructions(model, windows, seed, folder / "reconstructions.png")
         draw_latent_space(means, windows.style, folder / "latent_space.png")
-    if "samples" in parts:
+    if "samples" in parts and samples is not None:
         draw_distributions(windows, samples, model.config, folder / "distributions.png")
     if "interpolation" in parts:
         draw_interpolation(model, windows, means, seed, folder / "interpolation.png")
@@ -199,8 +199,10 @@ def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> Non
     figure = new_figure(MAP_HEIGHT)
     axes = add_axes(figure, MAP_LEFT, MARGIN, MAP_WIDTH, MAP_HEIGHT - 3 * MARGIN)
     for label, color, shown in group_styles(main_styles):
+        x, y = points[shown].T
         axes.scatter(
-            *points[shown].T,
+            x,
+            y,
             s=18,
             color=color,
             edgecolors=BACKGROUND,
@@ -210,8 +212,8 @@ def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> Non
     _plain(axes)
     axes.set_xlabel(f"first principal component, {shares[0]:.0%} of the variance")
     axes.set_ylabel(f"second, {shares[1]:.0%}")
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(size=LABEL_SIZE, color=FAINT_TEXT)
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set(size=LABEL_SIZE, color=FAINT_TEXT)
     if any(styles):
         axes.legend(
             loc="upper left",
@@ -268,12 +270,13 @@ def _draw_curve(axes: Axes, reports: Sequence[Report], decoder: str) -> None:
     x, y = ([figure.value for figure in figures] for figures in (rates, losses))
     axes.plot(x, y, color=color, linewidth=1.2, marker="o", markersize=4)
     # Faint, because recordings differ much more than models do on the same recordings.
-    errors = {"xerr": _reach(rates), "yerr": _reach(losses)}
-    axes.errorbar(x, y, **errors, fmt="none", ecolor=color, elinewidth=0.7, alpha=0.4)
+    axes.errorbar(
+        *(x, y, _reach(losses), _reach(rates)), fmt="none", ecolor=color, elinewidth=0.7, alpha=0.4
+    )
     for report, *point in zip(reports, x, y, strict=True):
         axes.annotate(
             f"{report.facts['max_beta']:g}",
-            point,
+            tuple(point),
             xytext=NAME_PLACES[decoder],
             textcoords="offset points",
             size=LABEL_SIZE,

@@ -43,7 +43,7 @@ def measure_reconstruction(
     """
     generator, config = torch.Generator().manual_seed(seed), model.config
     batches, means, files = [], [], windows.file.numpy()
-    drums = {"teacher_forced": [], "sampled": [], "greedy": []}
+    drums: dict[str, list] = {"teacher_forced": [], "sampled": [], "greedy": []}
     for batch in windows.batches(batch_size):
         output = forward(model, batch.piano_roll, batch.timing, generator)
         score, conditioning = model.conditioning(batch.piano_roll, batch.timing)

@@ -101,7 +101,7 @@ def read_reports(path: Path) -> list[Report]:
         raise ReportError(f"{path}: found {error!r}, expected an evaluation.json") from error
 
 
-def from_json(measures: dict[str, Any]) -> Measures | Figure:
+def from_json(measures: dict[str, Any]) -> Any:
     if measures.keys() == set(Figure._fields):
         return Figure(**measures)
     return {name: from_json(measure) for name, measure in measures.items()}
@@ -145,7 +145,7 @@ def tables(measures: Measures, title: str = "") -> Iterator[tuple[str, dict[str,
 
 def features_as_rows(measures: Measures) -> Measures:
     """feature -> measure -> set -> figure, turned into measure -> set -> feature -> figure."""
-    turned = {}
+    turned: Measures = {}
     for feature, of_feature in measures.items():
         for measure, of_sets in of_feature.items():
             for name, figure in of_sets.items():
@@ -177,7 +177,7 @@ def rows(measures: Measures, title: str = "") -> Iterator[tuple[str, Figure]]:
 def cell(figure: Figure | None) -> str:
     if figure is None or figure.value is None:
         return "–"
-    if figure.low is None:
+    if figure.low is None or figure.high is None:
         return number(figure.value)
     return f"{number(figure.value)} [{number(figure.low)}, {number(figure.high)}]"
 

@@ -11,6 +11,7 @@ from processing.drum_kit import DRUM_NAMES
 
 from .baselines import hamming_distances
 from .bootstrap import Figure, interval, ratio, resampled
+from .report import Measures
 from .windows import Windows
 
 GRID_POINTS = 256
@@ -63,7 +64,7 @@ def measure_samples(
     """
     played, sampled, others = (features(each, config) for each in (windows, samples, other_windows))
     files, other_files = windows.file.numpy(), other_windows.file.numpy()
-    measures = {"distributions": {}}
+    measures: Measures = {"distributions": {}}
     for name, values in played.items():
         of_samples = compare_distributions(values, sampled[name], files, samples.file.numpy(), seed)
         of_others = compare_distributions(values, others[name], files, other_files, seed)

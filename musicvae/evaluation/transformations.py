@@ -106,11 +106,15 @@ def removed_alone(windows: Windows, config: MusicVAEConfig) -> Windows:
 def measure_expression(drums: Windows, windows: Windows, seed: int) -> Figures:
     """How far the velocities and timings of all hits played are from those of all true ones."""
     files = windows.file.numpy()
-    velocities = (velocity_histograms(each.piano_roll) for each in (drums, windows))
-    timings = (timing_histograms(each.piano_roll, each.timing) for each in (drums, windows))
+    velocities, true_velocities = (
+        velocity_histograms(each.piano_roll) for each in (drums, windows)
+    )
+    timings, true_timings = (
+        timing_histograms(each.piano_roll, each.timing) for each in (drums, windows)
+    )
     return {
-        "velocity_kl": divergence(*velocities, files, seed),
-        "timing_kl": divergence(*timings, files, seed),
+        "velocity_kl": divergence(velocities, true_velocities, files, seed),
+        "timing_kl": divergence(timings, true_timings, files, seed),
     }
 
 
