@@ -242,12 +242,12 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
 def _read_meta(kind: int, data: bytes, tick: int, events: _Events) -> None:
     if kind == SET_TEMPO:
         if len(data) < 3 or not any(data[:3]):
-            raise TempoError(f"found a tempo event of {data.hex() or 'no data'} at tick {tick}")
+            raise TempoError(f"found a tempo event of {data[:3].hex() or 'no data'} at tick {tick}")
         events.tempos.append((tick, int.from_bytes(data[:3], "big")))
     elif kind == TIME_SIGNATURE:
         if len(data) < 2 or not data[0]:
             raise TimeSignatureError(
-                f"found a time signature event of {data.hex() or 'no data'} at tick {tick}"
+                f"found a time signature event of {data[:4].hex() or 'no data'} at tick {tick}"
             )
         events.time_signatures.append((tick, data[0], 2 ** data[1]))
 
