@@ -16,10 +16,13 @@ def to_hits(piano_roll: torch.Tensor) -> torch.Tensor:
 
 def to_patterns(hits: torch.Tensor) -> torch.Tensor:
     """hits bool (..., drums) -> patterns int64 (...)."""
-    return (hits.long() << torch.arange(hits.shape[-1], device=hits.device)).sum(-1)
+    return (hits.long() * _bits(hits.shape[-1], hits.device)).sum(-1)
 
 
 def from_patterns(patterns: torch.Tensor, num_drums: int) -> torch.Tensor:
     """patterns int64 (...) -> hits bool (..., drums): the inverse of `to_patterns`."""
-    drums = torch.arange(num_drums, device=patterns.device)
-    return (patterns[..., None] >> drums) & 1 == 1
+    return patterns[..., None] & _bits(num_drums, patterns.device) != 0
+
+
+def _bits(num_drums: int, device: torch.device) -> torch.Tensor:
+    return 2 ** torch.arange(num_drums, device=device)  # ONNX has no shift of int64

@@ -38,6 +38,13 @@ class MusicVAEEncoder(nn.Module):
         """inputs (batch, steps, input_size) -> mean and std, float32 (batch, latent_size), and the
         decoder's conditioning (batch, steps, encoder_conditioning_size), or None."""
         outputs, (last_hidden, _) = self.lstm(inputs.transpose(0, 1).to(self.mean.weight.dtype))
+        return self.posterior(outputs, last_hidden)
+
+    def posterior(
+        self, outputs: torch.Tensor, last_hidden: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """`forward` from what the LSTM returns: outputs (steps, batch, 2 * hidden_size) and last
+        hidden states (2 * layers, batch, hidden_size)."""
         features = self.dropout(torch.cat([last_hidden[-2], last_hidden[-1]], -1))
         conditioning = None
         if self.conditioning is not None:

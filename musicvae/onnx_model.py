@@ -1,0 +1,353 @@
+"""An exported model, run by onnxruntime and NumPy alone: docs/onnx.md describes its folder."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .random_numbers import DRAWS_STREAM, NOISE_STREAM, PATH_STREAM, normals, uniforms
+
+FORMAT = 1
+DESCRIPTION, LATENTS = "musicvae.json", "latents.bin"
+TASKS = {"none": "groove", "humanize": "humanize", "tap": "tap", "remove_drums": "add"}
+# The path from one draw of latents to another has at least as many windows, or neighbours would
+# have little in common.
+MIN_PATH_WINDOWS = 5
+FREE, HIT_FIXED, ALL_FIXED = 0, 1, 2
+
+
+class ExportedModelError(ValueError):
+    """A folder that is not a whole exported model."""
+
+
+def task_of(input_transform: str) -> str:
+    """The task, as docs/onnx.md names it, of a model with this input transform."""
+    return TASKS["tap" if input_transform == "tap_fixed_velocity" else input_transform]
+
+
+@dataclass
+class OnnxDrums:
+    """Drums that an exported model made.
+
+    Attributes:
+        piano_roll: uint8 (batch, drums, steps), MIDI velocities.
+        timing: float32 (batch, drums, steps), microtiming in steps.
+    """
+
+    piano_roll: np.ndarray
+    timing: np.ndarray
+
+
+class OnnxModel:
+    """The verbs of `MusicVAEModel` without torch, on NumPy arrays.
+
+    The groove at place n of a batch has the seed `seed + n`; its windows follow one another, and
+    the look-back of each sees those before it.
+    """
+
+    def __init__(self, folder: str | Path):
+        """
+        Raises:
+            ExportedModelError: a file is missing or damaged, or of another format.
+        """
+        folder = Path(folder)
+        self.description = _read_description(folder)
+        self.config = self.description["config"]
+        self.num_steps = self.config["bars"] * self.config["steps_per_bar"]
+        self.tensors = _read_tensors(folder, self.description)
+        self.encoder, self.decoder = (
+            _session(folder / f"{name}.onnx") for name in ("encoder", "decoder")
+        )
+
+    def sample(
+        self,
+        num_samples: int,
+        temperature: float = 1.0,
+        seed: int = 0,
+        bars: int | None = None,
+        attributes: Mapping[str, float] | None = None,
+        style: str | None = None,
+    ) -> OnnxDrums:
+        """New drums; arguments as for `MusicVAEModel.sample`."""
+        bars = self.config["bars"] if bars is None else bars
+        for name, number in (("num_samples", num_samples), ("bars", bars)):
+            if number < 1:
+                raise ValueError(f"{name}: found {number}, expected at least 1")
+        num_windows = -(-bars // self.config["bars"])
+        grooves = []
+        for own_seed in range(seed, seed + num_samples):
+            start, end = (
+                normals(own_seed, stream, self.config["latent_size"])
+                for stream in (NOISE_STREAM, PATH_STREAM)
+            )
+            noise = _great_arc(start, end, max(num_windows, MIN_PATH_WINDOWS))[:num_windows]
+            latents = self.add_attributes(self.latents_from_noise(noise, style), attributes or {})
+            grooves.append(self.decode(latents, temperature, own_seed))
+        steps = bars * self.config["steps_per_bar"]
+        rolls, timings = (
+            np.stack([np.concatenate(getattr(groove, name), 1)[:, :steps] for groove in grooves])
+            for name in ("piano_roll", "timing")
+        )
+        return OnnxDrums(rolls, timings)
+
+    def reconstruct(
+        self,
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> OnnxDrums:
+        """Drums decoded from the posterior mean of the windows of one song, in order."""
+        self._check_task("reconstruct", "groove")
+        return self.decode(self.encode(piano_roll, timing)["mean"], temperature, seed)
+
+    def humanize(
+        self, piano_roll: np.ndarray, temperature: float = 1.0, seed: int = 0
+    ) -> OnnxDrums:
+        """The hits of one song's windows, exactly, with the velocity and timing of a drummer."""
+        self._check_task("humanize", "humanize")
+        fixed = np.full(piano_roll.shape, HIT_FIXED, np.uint8)
+        return self._decode_encoded(piano_roll, None, temperature, seed, fixed)
+
+    def tap_to_drums(
+        self,
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> OnnxDrums:
+        """Drums for the tapped rhythm of one song's windows."""
+        self._check_task("tap_to_drums", "tap")
+        fixed = np.full(piano_roll.shape, FREE, np.uint8)
+        return self._decode_encoded(piano_roll, timing, temperature, seed, fixed)
+
+    def add_drums(
+        self,
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> OnnxDrums:
+        """The drums that this model adds, along with all others of one song's windows."""
+        self._check_task("add_drums", "add")
+        timing = np.zeros(piano_roll.shape, np.float32) if timing is None else timing
+        fixed = np.full(piano_roll.shape, ALL_FIXED, np.uint8)
+        fixed[:, self.config["removed_drums"]] = FREE
+        drums = self._decode_encoded(piano_roll, timing, temperature, seed, fixed)
+        given = fixed == ALL_FIXED
+        drums.piano_roll[given], drums.timing[given] = piano_roll[given], timing[given]
+        return drums
+
+    def transfer_groove(
+        self,
+        score: np.ndarray,
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> OnnxDrums:
+        """The hits of `score`, exactly, with the feel of other drums, as many, or one for all."""
+        self._check_task("transfer_groove", "groove")
+        mean = self.encode(piano_roll, timing)["mean"]
+        latents = np.broadcast_to(mean, (len(score), mean.shape[1]))
+        fixed = np.full(score.shape, HIT_FIXED, np.uint8)
+        return self.decode(latents, temperature, seed, fixed, score)
+
+    def interpolate(
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        num_points: int,
+        temperature: float = 1.0,
+        seed: int = 0,
+        start_timing: np.ndarray | None = None,
+        end_timing: np.ndarray | None = None,
+    ) -> OnnxDrums:
+        """Drums along the great arc between the posterior means of two windows, (drums, steps)."""
+        self._check_task("interpolate", "groove")
+        ends = [
+            self.encode(roll[None], None if timing is None else timing[None])["mean"][0]
+            for roll, timing in ((start, start_timing), (end, end_timing))
+        ]
+        latents = _great_arc(*(each.astype(np.float64) for each in ends), num_points)
+        return self.decode(latents.astype(np.float32), temperature, seed)
+
+    def encode(
+        self, piano_roll: np.ndarray, timing: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The posterior of drums (batch, drums, steps): mean and std, float32 (batch, latent_size);
+        and conditioning (batch, steps, size) where the decoder is conditioned on each step."""
+        timing = np.zeros(piano_roll.shape, np.float32) if timing is None else timing
+        names = [output.name for output in self.encoder.get_outputs()]
+        outputs = self.encoder.run(None, {"piano_roll": piano_roll, "timing": timing})
+        return dict(zip(names, outputs, strict=True))
+
+    def decode(
+        self,
+        latents: np.ndarray,
+        temperature: float = 1.0,
+        seed: int = 0,
+        fixed: np.ndarray | None = None,
+        piano_roll: np.ndarray | None = None,
+        timing: np.ndarray | None = None,
+        conditioning: np.ndarray | None = None,
+    ) -> OnnxDrums:
+        """Drums of the windows of one song, in order.
+
+        Args:
+            latents: float32 (windows, latent_size).
+            temperature: of the draws; 0 takes the most likely hits at each step, with the median of
+                their velocity and timing.
+            seed: of the draws, 0 to 2 ** 32 - 1.
+            fixed: uint8 (windows, drums, steps): `FREE`, `HIT_FIXED` or `ALL_FIXED`.
+            piano_roll, timing: what is fixed.
+            conditioning: see `encode`.
+        """
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature: found {temperature}, expected 0 or more")
+        shape = (len(latents), self.config["num_drums"], self.num_steps)
+        fixed = np.zeros(shape, np.uint8) if fixed is None else fixed
+        given_roll = (
+            np.zeros(shape, np.uint8) if piano_roll is None else piano_roll * (fixed > FREE)
+        )
+        given_timing = np.zeros(shape, np.float32)
+        if timing is not None:
+            given_timing = timing * (fixed == ALL_FIXED)
+        num_draws = self.description["num_draws"]
+        past = self.config["lookback_bars"] * self.config["steps_per_bar"]
+        history = [np.zeros((1, shape[1], past), dtype) for dtype in (np.uint8, np.float32)]
+        rolls, timings = [], []
+        for index in range(len(latents)):
+            this = slice(index, index + 1)
+            draws = uniforms(seed, DRAWS_STREAM + index, self.num_steps * num_draws)
+            inputs = {
+                "latents": np.ascontiguousarray(latents[this], np.float32),
+                "uniform": draws.reshape(self.num_steps, 1, num_draws),
+                "temperature": np.array(temperature, np.float32),
+                "fixed": fixed[this],
+                "fixed_piano_roll": given_roll[this].astype(np.uint8),
+                "fixed_timing": given_timing[this].astype(np.float32),
+                "history_piano_roll": history[0],
+                "history_timing": history[1],
+            }
+            if conditioning is not None:
+                inputs["conditioning"] = conditioning[this]
+            names = [each.name for each in self.decoder.get_inputs()]
+            drums = self.decoder.run(None, {name: inputs[name] for name in names})
+            history = [
+                np.concatenate([before, drawn], 2)[..., before.shape[2] + drawn.shape[2] - past :]
+                for before, drawn in zip(history, drums, strict=True)
+            ]
+            rolls.append(drums[0])
+            timings.append(drums[1])
+        return OnnxDrums(np.concatenate(rolls), np.concatenate(timings))
+
+    def latents_from_noise(self, noise: np.ndarray, style: str | None = None) -> np.ndarray:
+        """Latents float32 (batch, latent_size) of standard normal noise, of all drums or of a
+        style."""
+        mean, scale = self.tensors["latent_mean"], self.tensors["latent_scale"]
+        if style is not None:
+            index = self._index("style", style, "styles")
+            mean, scale = self.tensors["style_means"][index], self.tensors["style_scales"][index]
+        return (mean + noise @ scale.astype(np.float64).T).astype(np.float32)
+
+    def add_attributes(self, latents: np.ndarray, attributes: Mapping[str, float]) -> np.ndarray:
+        """Latents of drums that have more of attributes, by name and strength in standard
+        deviations."""
+        for name, strength in attributes.items():
+            vector = self.tensors["attribute_vectors"][self._index("attribute", name, "attributes")]
+            latents = (latents + strength * vector.astype(np.float64)).astype(np.float32)
+        return latents
+
+    def _decode_encoded(
+        self,
+        piano_roll: np.ndarray,
+        timing: np.ndarray | None,
+        temperature: float,
+        seed: int,
+        fixed: np.ndarray,
+    ) -> OnnxDrums:
+        encoded = self.encode(piano_roll, timing)
+        conditioning = encoded.get("conditioning")
+        return self.decode(
+            encoded["mean"], temperature, seed, fixed, piano_roll, timing, conditioning
+        )
+
+    def _index(self, kind: str, name: str, names: str) -> int:
+        known = self.description[names]
+        if name not in known:
+            raise ValueError(f"{kind}: found {name!r}, expected one of {known}")
+        return known.index(name)
+
+    def _check_task(self, verb: str, task: str) -> None:
+        found = self.description["task"]
+        if found != task:
+            raise ValueError(f"{verb}: found a model for {found}, expected one for {task}")
+
+
+def _great_arc(start: np.ndarray, end: np.ndarray, num_points: int) -> np.ndarray:
+    """Points along the great arc between two vectors, whose lengths change evenly: float64
+    (num_points, size). As `spherical_interpolation` in modeling_musicvae."""
+    share = np.linspace(0, 1, num_points)[:, None]
+    lengths = [np.linalg.norm(each) for each in (start, end)]
+    directions = [
+        each / max(length, 1e-12) for each, length in zip((start, end), lengths, strict=True)
+    ]
+    angle = np.arccos(np.clip(directions[0] @ directions[1], -1, 1))
+    if np.sin(angle) < 1e-6:
+        return (1 - share) * start + share * end
+    weights = np.sin((1 - share) * angle), np.sin(share * angle)
+    direction = (weights[0] * directions[0] + weights[1] * directions[1]) / np.sin(angle)
+    return direction * ((1 - share) * lengths[0] + share * lengths[1])
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "onnxruntime: found none, expected it for exported models: pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a step is too small to share
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ExportedModelError(
+            f"{folder}: found no {DESCRIPTION}, expected the folder of an exported model, as "
+            "musicvae export writes it"
+        )
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        found, files = description["format"], dict(description["files"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ExportedModelError(f"{path}: found no whole description: {error!r:.200}") from error
+    if found != FORMAT:
+        raise ExportedModelError(f"{path}: format: found {found}, expected {FORMAT}")
+    for name in ("encoder.onnx", "decoder.onnx", LATENTS):
+        file, facts = folder / name, files.get(name, {})
+        if not file.is_file() or file.stat().st_size != facts.get("bytes"):
+            raise ExportedModelError(f"{file}: missing or not of its size, export the model again")
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if digest != facts.get("sha256"):
+            raise ExportedModelError(f"{file}: damaged, its sha256 is not that of {DESCRIPTION}")
+    return description
+
+
+def _read_tensors(folder: Path, description: dict[str, Any]) -> dict[str, np.ndarray]:
+    data = (folder / LATENTS).read_bytes()
+    return {
+        name: np.frombuffer(data, "<f4", math.prod(place["shape"]), place["offset"]).reshape(
+            place["shape"]
+        )
+        for name, place in description["tensors"].items()
+    }

@@ -1,0 +1,212 @@
+"""Exported models: the same drums by onnxruntime as by torch, from the same random numbers."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from modeling_musicvae.drum_attributes import ATTRIBUTES
+from modeling_musicvae.output_heads import FixedDrums
+from processing import MusicVAEProcessor
+
+pytest.importorskip("onnxruntime", reason="needs onnxruntime, for exported models")
+pytest.importorskip("onnxscript", reason="needs onnxscript, to export models")
+
+from musicvae.onnx_export import export
+from musicvae.onnx_model import ExportedModelError, OnnxModel
+from musicvae.random_numbers import uniforms
+
+SIZES = {
+    "bars": 2,
+    "latent_size": 8,
+    "encoder_hidden_size": 12,
+    "conductor_hidden_size": 10,
+    "decoder_hidden_size": 16,
+    "lookback_bars": 1,
+}
+STEPS = 32
+slow = pytest.mark.slow
+KINDS = {
+    "groove": {},
+    "flat": {"decoder": "flat", "lookback_bars": 0},
+    "two layers of the encoder": {"encoder_num_layers": 2},
+    "humanize": {
+        "input_transform": "humanize",
+        "hits_as_controls": True,
+        "encoder_conditioning_size": 6,
+    },
+    "tap": {"input_transform": "tap", "input_as_controls": True, "encoder_conditioning_size": 6},
+    "add": {"input_transform": "remove_drums", "encoder_conditioning_size": 6},
+}
+
+
+def random_model(kind: str) -> MusicVAEModel:
+    torch.manual_seed(0)
+    model = MusicVAEModel(MusicVAEConfig(**SIZES | KINDS[kind])).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    model.attribute_vectors[0] = torch.randn(8)
+    model.latent_mean.copy_(torch.randn(8))
+    return model
+
+
+def random_drums(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    hits = torch.rand(batch, 9, STEPS, generator=generator) < 0.2
+    velocities = torch.randint(1, 128, hits.shape, generator=generator)
+    timing = torch.rand(hits.shape, generator=generator) - 0.5
+    return (velocities * hits).to(torch.uint8), timing * hits
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=() if kind == "groove" else slow) for kind in KINDS],
+)
+def pair(request, tmp_path_factory) -> tuple[MusicVAEModel, OnnxModel]:
+    """A model, and itself exported."""
+    model, folder = random_model(request.param), tmp_path_factory.mktemp("exported") / "model"
+    export(model, MusicVAEProcessor(bars=2), "random", folder)
+    return model, OnnxModel(folder)
+
+
+def by_torch(
+    model: MusicVAEModel, latents: np.ndarray, temperature: float, seed: int, fixed, conditioning
+) -> tuple[np.ndarray, np.ndarray]:
+    """`OnnxModel.decode` with torch: the windows of one song."""
+    windows, past = [], None
+    for index, each in enumerate(torch.from_numpy(np.ascontiguousarray(latents))):
+        draws = uniforms(seed, 2 + index, STEPS * model.head.num_draws)
+        with torch.no_grad():
+            frames = model.decoder.sample(
+                model._contexts(each[None]),
+                temperature,
+                torch.from_numpy(draws).view(STEPS, 1, -1),
+                None if conditioning is None else conditioning[index : index + 1],
+                None if fixed is None else fixed._replace(frames=fixed.frames[index : index + 1]),
+                past,
+            )
+        past = frames if past is None else torch.cat([past, frames], 1)
+        windows.append(frames)
+    piano_roll, timing = model.head.to_drums(torch.cat(windows))
+    return piano_roll.numpy(), timing.numpy()
+
+
+def test_the_encoder_gives_the_posterior_and_the_conditioning_of_torch(pair):
+    model, exported = pair
+    drums = random_drums()
+    encoded = exported.encode(*(each.numpy() for each in drums))
+    with torch.no_grad():
+        posterior = model.encode(*drums)
+    _, conditioning = model.conditioning(*drums)
+    np.testing.assert_allclose(encoded["mean"], posterior.mean, atol=1e-5)
+    np.testing.assert_allclose(encoded["std"], posterior.std, atol=1e-5)
+    assert ("conditioning" in encoded) == (conditioning is not None)
+    if conditioning is not None:
+        np.testing.assert_allclose(encoded["conditioning"], conditioning.float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_the_drums_are_those_of_torch_but_for_rounding_ties(pair, temperature):
+    model, exported = pair
+    piano_roll, timing = random_drums()
+    encoded = exported.encode(piano_roll.numpy(), timing.numpy())
+    _, conditioning = model.conditioning(piano_roll, timing)
+    fixed, levels = None, None
+    if model.config.hits_as_controls:
+        frames = model.head.to_frames(piano_roll, torch.zeros_like(timing))
+        fixed, levels = FixedDrums.hits(frames, 9), np.ones(piano_roll.shape, np.uint8)
+    expected = by_torch(model, encoded["mean"], temperature, 5, fixed, conditioning)
+    drums = exported.decode(
+        encoded["mean"],
+        temperature,
+        5,
+        levels,
+        piano_roll.numpy(),
+        conditioning=encoded.get("conditioning"),
+    )
+    assert drums.piano_roll.any()
+    assert (drums.piano_roll == expected[0]).mean() > 0.99
+    assert (np.abs(drums.timing - expected[1]) < 1e-6).mean() > 0.99
+
+
+def test_verbs_keep_what_they_promise(pair):
+    model, exported = pair
+    piano_roll, timing = (each.numpy() for each in random_drums())
+    match exported.description["task"]:
+        case "groove":
+            drums = exported.transfer_groove(piano_roll, piano_roll[:1], timing[:1])
+            assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
+            assert exported.reconstruct(piano_roll, timing).piano_roll.shape == piano_roll.shape
+            assert len(exported.interpolate(piano_roll[0], piano_roll[1], 4).piano_roll) == 4
+        case "humanize":
+            drums = exported.humanize(piano_roll)
+            assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
+        case "tap":
+            assert exported.tap_to_drums(piano_roll, timing).piano_roll.any()
+        case "add":
+            drums, others = exported.add_drums(piano_roll, timing), [0, 1, *range(3, 9)]
+            assert np.array_equal(drums.piano_roll[:, others], piano_roll[:, others])
+            assert np.array_equal(drums.timing[:, others], timing[:, others])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    export(random_model("groove"), MusicVAEProcessor(bars=2), "random", folder)
+    return folder
+
+
+def test_a_seed_means_the_same_grooves_in_any_batch_and_length(folder):
+    exported = OnnxModel(folder)
+    three = exported.sample(3, seed=4, bars=6)
+    assert three.piano_roll.shape == (3, 9, 96)
+    third = exported.sample(1, seed=6, bars=2)
+    assert np.array_equal(third.piano_roll[0], three.piano_roll[2, :, :STEPS])
+
+
+def test_attributes_move_the_latents(folder):
+    exported = OnnxModel(folder)
+    vector = exported.tensors["attribute_vectors"][0]
+    moved = exported.add_attributes(np.zeros((1, 8), np.float32), {next(iter(ATTRIBUTES)): 2.0})
+    np.testing.assert_allclose(moved[0], 2 * vector, rtol=1e-6)
+    with pytest.raises(ValueError, match="attribute: found 'loudness', expected one of"):
+        exported.sample(1, attributes={"loudness": 1.0})
+
+
+def test_an_exported_model_needs_no_torch(folder):
+    code = (
+        "import sys; from musicvae.onnx_model import OnnxModel\n"
+        f"OnnxModel({str(folder)!r}).sample(1)\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "decoder.onnx").unlink(), "decoder.onnx: missing"),
+        (lambda folder: flip_a_byte(folder / "latents.bin"), "latents.bin: damaged"),
+        (lambda folder: (folder / "musicvae.json").write_text("[]"), "no whole description"),
+        (lambda folder: (folder / "musicvae.json").unlink(), "found no musicvae.json"),
+    ],
+    ids=["missing", "damaged", "another description", "no description"],
+)
+def test_a_folder_that_is_not_whole_is_refused(folder, tmp_path, damage, message):
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    damage(copy)
+    with pytest.raises(ExportedModelError, match=message):
+        OnnxModel(copy)
+
+
+def flip_a_byte(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
