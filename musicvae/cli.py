@@ -10,16 +10,18 @@ from collections.abc import Sequence
 
 from . import __doc__ as DESCRIPTION
 from . import __version__
-from .commands import Command, convert, evaluate, push_data, release, sample
+from .commands import Command, convert, evaluate, export, push_data, release, sample, web
 from .terminal import Parser, one_line_errors, unknown
 
 GROUPS = {
     "make drums": {
         "sample": sample.COMMAND,
+        "web": web.COMMAND,
     },
     "work with models": {
         "evaluate": evaluate.COMMAND,
         "convert": convert.COMMAND,
+        "export": export.COMMAND,
         "push-data": push_data.COMMAND,
         "release": release.COMMAND,
     },
