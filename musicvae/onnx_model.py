@@ -218,34 +218,41 @@ class OnnxModel:
         given_timing = np.zeros(shape, np.float32)
         if timing is not None:
             given_timing = timing * (fixed == ALL_FIXED)
-        num_draws = self.description["num_draws"]
         past = self.config["lookback_bars"] * self.config["steps_per_bar"]
-        history = [np.zeros((1, shape[1], past), dtype) for dtype in (np.uint8, np.float32)]
-        rolls, timings = [], []
+        history = OnnxDrums(
+            np.zeros((1, shape[1], past), np.uint8), np.zeros((1, shape[1], past), np.float32)
+        )
+        windows = []
         for index in range(len(latents)):
             this = slice(index, index + 1)
-            draws = uniforms(seed, DRAWS_STREAM + index, self.num_steps * num_draws)
-            inputs = {
-                "latents": np.ascontiguousarray(latents[this], np.float32),
-                "uniform": draws.reshape(self.num_steps, 1, num_draws),
-                "temperature": np.array(temperature, np.float32),
-                "fixed": fixed[this],
-                "fixed_piano_roll": given_roll[this].astype(np.uint8),
-                "fixed_timing": given_timing[this].astype(np.float32),
-                "history_piano_roll": history[0],
-                "history_timing": history[1],
-            }
-            if conditioning is not None:
-                inputs["conditioning"] = conditioning[this]
-            names = [each.name for each in self.decoder.get_inputs()]
-            drums = self.decoder.run(None, {name: inputs[name] for name in names})
-            history = [
-                np.concatenate([before, drawn], 2)[..., before.shape[2] + drawn.shape[2] - past :]
-                for before, drawn in zip(history, drums, strict=True)
-            ]
-            rolls.append(drums[0])
-            timings.append(drums[1])
-        return OnnxDrums(np.concatenate(rolls), np.concatenate(timings))
+            windows.append(
+                self._decode_window(
+                    latents=np.ascontiguousarray(latents[this], np.float32),
+                    uniform=self._draws(seed, index),
+                    temperature=np.array(temperature, np.float32),
+                    fixed=fixed[this],
+                    fixed_piano_roll=given_roll[this].astype(np.uint8),
+                    fixed_timing=given_timing[this].astype(np.float32),
+                    history_piano_roll=history.piano_roll,
+                    history_timing=history.timing,
+                    conditioning=None if conditioning is None else conditioning[this],
+                )
+            )
+            history = _last_steps(history, windows[-1], past)
+        return OnnxDrums(
+            np.concatenate([window.piano_roll for window in windows]),
+            np.concatenate([window.timing for window in windows]),
+        )
+
+    def _decode_window(self, **inputs: np.ndarray | None) -> OnnxDrums:
+        """Runs the decoder, which has those of the inputs that it needs."""
+        names = [each.name for each in self.decoder.get_inputs()]
+        return OnnxDrums(*self.decoder.run(None, {name: inputs[name] for name in names}))
+
+    def _draws(self, seed: int, window: int) -> np.ndarray:
+        num_draws = self.description["num_draws"]
+        numbers = uniforms(seed, DRAWS_STREAM + window, self.num_steps * num_draws)
+        return numbers.reshape(self.num_steps, 1, num_draws)
 
     def latents_from_noise(self, noise: np.ndarray, style: str | None = None) -> np.ndarray:
         """Latents float32 (batch, latent_size) of standard normal noise, of all drums or of a
@@ -304,6 +311,13 @@ def _great_arc(start: np.ndarray, end: np.ndarray, num_points: int) -> np.ndarra
     weights = np.sin((1 - share) * angle), np.sin(share * angle)
     direction = (weights[0] * directions[0] + weights[1] * directions[1]) / np.sin(angle)
     return direction * ((1 - share) * lengths[0] + share * lengths[1])
+
+
+def _last_steps(before: OnnxDrums, drums: OnnxDrums, num_steps: int) -> OnnxDrums:
+    """The last steps of drums and those before them."""
+    parts = (before.piano_roll, drums.piano_roll), (before.timing, drums.timing)
+    joined = [np.concatenate(pair, 2) for pair in parts]
+    return OnnxDrums(*(each[..., each.shape[2] - num_steps :] for each in joined))
 
 
 def _session(path: Path) -> Any:

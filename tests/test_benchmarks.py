@@ -25,7 +25,13 @@ def benchmark(monkeypatch):
 @pytest.mark.parametrize(
     ("script", "options", "num_figures"),
     [
-        pytest.param("benchmark_decode", "--repetitions 1 --threads 1", 4, id="decode"),
+        pytest.param(
+            "benchmark_decode",
+            "--repetitions 1",
+            10,
+            id="decode",
+            marks=pytest.mark.slow,  # it exports a model
+        ),
         pytest.param(
             "benchmark_training", "--batch_size 2 --steps 1 --threads 1", 12, id="training"
         ),
