@@ -66,15 +66,9 @@ def feed(exported: OnnxModel, latents: torch.Tensor) -> dict[str, np.ndarray]:
         )
         for each in exported.decoder.get_inputs()
     }
-    shape = (
-        config["bars"] * config["steps_per_bar"],
-        batch_size,
-        exported.description["num_draws"],
-    )
-    uniform = torch.rand(shape).numpy()
     return inputs | {
         "latents": latents.numpy(),
-        "uniform": uniform,
+        "uniform": torch.rand(inputs["uniform"].shape).numpy(),
         "temperature": np.array(1, np.float32),
     }
 
