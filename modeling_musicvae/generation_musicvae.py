@@ -10,13 +10,6 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .latent_space import spherical_interpolation
 from .output_heads import FixedDrums
 
-# The recipe that trains a model for each input transform.
-RECIPES = {
-    "none": "groove_4bar",
-    "humanize": "humanize",
-    "tap": "tap_to_drums",
-    "remove_drums": "add_hihat",
-}
 # The path from one draw of latents to another has at least as many windows, or neighbours would
 # have little in common.
 MIN_PATH_WINDOWS = 5
@@ -202,7 +195,7 @@ class MusicVAEVerbs:
         if self.config.hits_as_controls:
             raise ValueError(
                 "continue_drums: found a model trained with hits_as_controls, expected one that is "
-                f"not conditioned on hits: the recipe {RECIPES['none']} trains one"
+                "not conditioned on hits"
             )
         piano_roll, timing = self._check_drums(piano_roll, timing, any_bars=True)
         bars = self.config.bars if bars is None else bars
@@ -439,8 +432,7 @@ class MusicVAEVerbs:
         if self.config.input_transform not in expected:
             raise ValueError(
                 f"{verb}: found a model trained with input_transform "
-                f"{self.config.input_transform!r}, expected {' or '.join(map(repr, expected))}: "
-                f"the recipe {RECIPES[expected[0]]} trains one"
+                f"{self.config.input_transform!r}, expected {' or '.join(map(repr, expected))}"
             )
 
 

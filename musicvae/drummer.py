@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.generation_musicvae import RECIPES
 from processing import MusicVAEProcessor, render, write_wav
 from processing.errors import TempoError
 from processing.midi_file import MAX_BPM, MIN_BPM
 from processing.picture import draw_piano_rolls
 
 from .paths import RELEASED
+from .tasks import TASKS
 
 # The released model for each verb.
-RELEASES = {"sample": "musicvae-groove-4bar"}
+RELEASES = {task.verb: task.released for task in TASKS.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class Drummer:
         if self.model.config.is_conditioned:
             raise ValueError(
                 "model: found one that is conditioned on drums, expected an unconditional one, as "
-                f"the recipe {RECIPES['none']} trains it"
+                f"the recipe {TASKS['none'].recipe} trains it"
             )
         if not MIN_BPM <= bpm <= MAX_BPM:
             raise TempoError(f"bpm: found {bpm}, expected {MIN_BPM:g} to {MAX_BPM:g}")

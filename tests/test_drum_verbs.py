@@ -27,8 +27,7 @@ from tiny_models import (
 
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 from modeling_musicvae.drum_transforms import apply_input_transform
-from modeling_musicvae.generation_musicvae import RECIPES, MusicVAEDecoderOutput
-from musicvae.paths import RECIPES as PACKAGED_RECIPES
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
 SCORE = ROLLS.flip(0, 2)  # other hits
 KEPT, REMOVED = [0, 3], [1, 2]
@@ -143,17 +142,12 @@ WRONG_MODELS = [
 @pytest.mark.parametrize("name, transform", WRONG_MODELS)
 def test_a_verb_refuses_a_model_that_was_trained_for_another(name, transform):
     settings, verb = VERBS[name]
-    recipe = RECIPES[settings.get("input_transform", "none")]
     message = (
-        f"{method_of(name)}: found a model trained with input_transform '{transform}', .*{recipe}"
+        f"{method_of(name)}: found a model trained with input_transform '{transform}', expected "
+        f"'{settings.get('input_transform', 'none')}'"
     )
     with pytest.raises(ValueError, match=message):
         verb(random_model(input_transform=transform))
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values())
-def test_the_recipe_that_an_error_names_is_there(recipe):
-    assert (PACKAGED_RECIPES / f"{recipe}.yaml").is_file()
 
 
 @pytest.mark.parametrize("name", VERBS)

@@ -1,11 +1,11 @@
-"""Figures and their intervals, against what statistics says of them."""
+"""Estimates and their intervals, against what statistics says of them."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicvae.evaluation.bootstrap import Figure, interval, resampled
+from musicvae.evaluation.bootstrap import Estimate, interval, resampled
 
 # Of each window: a value, a weight and the recording that it is from.
 window = st.tuples(st.floats(-100, 100), st.integers(1, 9), st.integers(0, 4))
@@ -29,7 +29,7 @@ def test_an_interval_is_that_of_a_mean_of_independent_recordings():
     assert figure.high == pytest.approx(values.mean() + deviation, abs=0.02)
 
 
-def list_of(figure: Figure) -> list:
+def list_of(figure: Estimate) -> list:
     """Its numbers, which others equal but for rounding."""
     return [None if number is None else pytest.approx(number, abs=1e-9) for number in figure]
 
@@ -51,7 +51,7 @@ def test_what_is_the_same_in_all_windows_is_certain(rows, constant):
     _, weights, files = rows
     bound = constant if len(set(files)) > 1 else None
     figure = interval(constant * weights, weights, files, seed=0)
-    assert list(figure) == list_of(Figure(constant, bound, bound))
+    assert list(figure) == list_of(Estimate(constant, bound, bound))
 
 
 def test_seeds_decide_the_resamples():
@@ -62,19 +62,19 @@ def test_seeds_decide_the_resamples():
 
 
 def test_one_recording_has_no_interval():
-    assert interval(np.array([1.0, 3.0]), None, np.array([7, 7]), seed=0) == Figure(2.0)
+    assert interval(np.array([1.0, 3.0]), None, np.array([7, 7]), seed=0) == Estimate(2.0)
 
 
 def test_there_is_no_figure_of_nothing():
-    assert interval(np.zeros(3), np.zeros(3), np.arange(3), seed=0) == Figure(None)
+    assert interval(np.zeros(3), np.zeros(3), np.arange(3), seed=0) == Estimate(None)
 
 
 def test_resamples_that_have_nothing_to_measure_are_left_out():
     values, weights = np.array([3.0, 0.0]), np.array([1.0, 0.0])
-    assert interval(values, weights, np.arange(2), seed=0) == Figure(3.0, 3.0, 3.0)
+    assert interval(values, weights, np.arange(2), seed=0) == Estimate(3.0, 3.0, 3.0)
 
 
 def test_any_statistic_of_sums_is_resampled():
     counts = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
     figure = resampled(counts, np.arange(3), lambda sums: sums[:, 0] * sums[:, 1], seed=0)
-    assert figure == Figure(18.0, 18.0, 18.0)
+    assert figure == Estimate(18.0, 18.0, 18.0)

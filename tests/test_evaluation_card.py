@@ -4,25 +4,24 @@ from typing import Any
 
 import pytest
 
-from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.card import eval_results, evaluation_section
-from musicvae.evaluation.rate_distortion import comparison_table
-from musicvae.evaluation.report import Report, ReportError
+from musicvae.evaluation.report import Report
 
-HALF, ONE, NOTHING = Figure(0.5, 0.25, 0.75), Figure(1.0, 0.9, 1.1), Figure(None)
+HALF, ONE, NOTHING = Estimate(0.5, 0.25, 0.75), Estimate(1.0, 0.9, 1.1), Estimate(None)
 WAYS = ("teacher_forced", "sampled", "greedy")
 DRUMS = {
-    "pattern_accuracy": Figure(0.5),
+    "pattern_accuracy": Estimate(0.5),
     "hit_precision": ONE,
-    "hit_f1": Figure(1.0),
+    "hit_f1": Estimate(1.0),
     "velocity_mae": NOTHING,
 }
 OBJECTIVE = {
-    "elbo": Figure(-412.37, -431.2, -370.21),
-    "reconstruction_loss": Figure(351.2, 320.0, 381.0),
-    "hits_loss": Figure(111.0, 100.0, 121.0),
-    "kl_bits": Figure(87.25, 82.1, 92.6),
-    "active_latents": Figure(256),
+    "elbo": Estimate(-412.37, -431.2, -370.21),
+    "reconstruction_loss": Estimate(351.2, 320.0, 381.0),
+    "hits_loss": Estimate(111.0, 100.0, 121.0),
+    "kl_bits": Estimate(87.25, 82.1, 92.6),
+    "active_latents": Estimate(256),
 }
 MEASURES = {
     "reconstruction": {
@@ -150,28 +149,6 @@ def test_a_part_that_was_not_measured_has_no_heading():
     text = evaluation_section(of("reconstruction", MEASURES["reconstruction"]))
     assert "### Reconstruction" in text
     assert text.count("### ") == 1
-
-
-def test_models_are_compared_where_there_are_others():
-    flat = REPORT._replace(facts=FACTS | {"model": "outputs/flat", "decoder": "flat"})
-    text = evaluation_section(REPORT, [flat])
-    assert "\n".join(comparison_table([REPORT, flat])) in text
-    assert "](evaluation/rate_distortion.png)" in text
-    assert "rate_distortion" not in evaluation_section(REPORT)
-
-
-def test_a_row_of_the_comparison():
-    *_, row = comparison_table([REPORT])
-    assert row == (
-        "| drummer | hierarchical | 5.12 | 0.2 | 48 | 87.2 [82.1, 92.6] | 351 [320, 381] "
-        "| -412 [-431, -370] | 0.500 | 0.500 | 0.500 | 1.00 |"
-    )
-
-
-def test_models_without_reconstruction_cannot_be_compared():
-    report = of("samples", MEASURES["samples"])
-    with pytest.raises(ReportError, match="drummer: found samples, expected reconstruction"):
-        comparison_table([report])
 
 
 def test_the_hub_reads_the_same_figures():

@@ -11,7 +11,7 @@ from played_windows import random_windows, windows_of
 
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation import baselines
-from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.drum_metrics import measure_drums, measure_each_drum, measure_ways
 
 CONFIG = MusicVAEConfig(bars=1, steps_per_bar=4, num_drums=4)
@@ -19,15 +19,15 @@ HITS = {"pattern_accuracy", "hit_precision", "hit_recall", "hit_f1"}
 ERRORS = {"velocity_mae", "timing_mae_ms"}
 
 
-def values(figures: dict[str, Figure]) -> dict[str, float | None]:
+def values(figures: dict[str, Estimate]) -> dict[str, float | None]:
     return {name: figure.value for name, figure in figures.items()}
 
 
 def test_a_perfect_player_is_always_right():
     windows = random_windows()
     figures = measure_drums(windows, windows, CONFIG, seed=0)
-    assert figures == {name: Figure(1, 1, 1) for name in HITS} | {
-        name: Figure(0, 0, 0) for name in ERRORS
+    assert figures == {name: Estimate(1, 1, 1) for name in HITS} | {
+        name: Estimate(0, 0, 0) for name in ERRORS
     }
 
 

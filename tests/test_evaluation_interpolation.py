@@ -11,7 +11,7 @@ from played_windows import random_windows
 from tiny_models import random_model, seeded
 
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
-from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.interpolation import (
     NUM_POINTS,
     draw_pairs,
@@ -66,7 +66,7 @@ def test_distances_and_evenness_of_a_path(path, to_start, variation):
         ("distance_to_end", [1 - each for each in to_start]),
     ):
         assert figures[name] == {
-            point: Figure(distance) for point, distance in zip(points, distances, strict=True)
+            point: Estimate(distance) for point, distance in zip(points, distances, strict=True)
         }
     assert figures["step_distance"].value == pytest.approx(0.25)
     assert figures["step_variation"].value == pytest.approx(variation)
@@ -80,7 +80,7 @@ def test_a_path_that_stands_still_is_neither_even_nor_uneven():
     assert figures["step_distance"].value == pytest.approx(0.125)
     assert figures["step_variation"].value == 0
     alone = measure_paths(still, ends[:1], ends[:1], files=np.array([0]), seed=0)
-    assert alone["step_variation"] == Figure(None)
+    assert alone["step_variation"] == Estimate(None)
 
 
 def test_a_spherical_path_starts_at_the_reconstruction_and_a_mixed_one_at_the_window():

@@ -9,18 +9,15 @@ import pytest
 import torch
 from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 
-from musicvae.evaluation.bootstrap import Figure
 from musicvae.evaluation.evaluate import choose_parts
 from musicvae.evaluation.plots import (
     STYLE_COLORS,
     draw_all,
     draw_distributions,
-    draw_rate_distortion,
     draw_reconstructions,
     group_styles,
     principal_components,
 )
-from musicvae.evaluation.report import Report
 from musicvae.evaluation.samples import draw_samples
 
 ALL = {f"{name}.png" for name in ("reconstructions", "distributions", "interpolation")}
@@ -66,25 +63,6 @@ def test_each_part_has_its_pictures(tmp_path, part, names):
     model, windows = nine_drum_model(), nine_drum_windows()
     draw_all([part], model, windows, windows, tmp_path, seed=0)
     assert {path.name for path in tmp_path.iterdir()} == names
-
-
-@pytest.mark.parametrize("recordings", [1, 3])
-def test_the_rate_distortion_curve_shows_every_point(tmp_path, recordings):
-    low, high = (None, None) if recordings == 1 else (0.5, 1.5)
-    models = [("hierarchical", 0.2), ("hierarchical", 1.0), ("flat", 0.2)]
-    reports = [report(decoder, beta, Figure(1 / beta, low, high)) for decoder, beta in models]
-    drawn = []
-    for number in (1, 2, 3):
-        draw_rate_distortion(reports[:number], tmp_path / "curve.png")
-        drawn.append((tmp_path / "curve.png").read_bytes())
-    assert len(set(drawn)) == 3
-    assert width_of(tmp_path / "curve.png") == 900
-
-
-def report(decoder: str, max_beta: float, figure: Figure) -> Report:
-    objective = {"kl_bits": figure, "reconstruction_loss": figure}
-    facts = {"decoder": decoder, "max_beta": max_beta}
-    return Report(facts, {"reconstruction": {"objective": objective}})
 
 
 def width_of(path: Path) -> int:

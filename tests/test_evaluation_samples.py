@@ -13,7 +13,7 @@ from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
 from played_windows import windows_of
 
 from modeling_musicvae import MusicVAEConfig
-from musicvae.evaluation.bootstrap import Figure
+from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.samples import (
     compare_distributions,
     draw_samples,
@@ -182,7 +182,7 @@ def test_samples_that_are_the_windows_are_found_alike_and_memorised():
         for sets in ("samples", "other_split"):
             assert feature["overlapping_area"][sets].value == pytest.approx(1)
             assert feature["kl_divergence"][sets].value == pytest.approx(0)
-    assert measures["nearest_training_window"]["samples"]["identical"] == Figure(1, 1, 1)
+    assert measures["nearest_training_window"]["samples"]["identical"] == Estimate(1, 1, 1)
     assert measures["nearest_other"]["samples"]["identical"].value == pytest.approx(2 / 6)
     assert measures["nearest_other"]["samples"] == measures["nearest_other"]["played"]
 

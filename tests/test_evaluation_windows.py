@@ -7,16 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from played_windows import random_windows
 
-from modeling_musicvae import MusicVAEConfig
-from musicvae.evaluation.windows import load_windows
+from musicvae.evaluation.windows import Windows
 from processing import GrooveMIDI
-
-CONFIG = MusicVAEConfig()
 
 
 @pytest.mark.parametrize(("split", "hop_bars"), [("validation", 4), ("train", 1)])
 def test_windows_are_those_of_the_dataset(demo_grooves, split, hop_bars):
-    windows = load_windows("groove", str(demo_grooves), split, hop_bars, CONFIG)
+    windows = Windows.load(split, data_dir=demo_grooves, hop_bars=hop_bars)
     builder = GrooveMIDI(data_dir=demo_grooves, hop_bars=hop_bars)
     builder.download_and_prepare()
     dataset = builder.as_dataset(split).with_format("numpy")[:]
@@ -28,16 +25,15 @@ def test_windows_are_those_of_the_dataset(demo_grooves, split, hop_bars):
     assert len(pairs) == len(windows.file.unique()) == len(np.unique(dataset["midi_filename"]))
 
 
-def test_windows_are_as_long_as_the_sequences_of_the_model(demo_grooves):
-    config = MusicVAEConfig(bars=2, steps_per_bar=24)
-    windows = load_windows("groove", str(demo_grooves), "test", 2, config)
+def test_windows_are_as_long_as_asked_for(demo_grooves):
+    windows = Windows.load("test", data_dir=demo_grooves, bars=2, steps_per_bar=24)
     assert windows.piano_roll.shape[1:] == (9, 48)
 
 
 def test_a_folder_of_midi_files_has_neither_styles_nor_splits_of_its_own(tmp_path, write_drums):
     for number in range(3):
         write_drums(tmp_path / f"{number}.mid", bars=8, seed=number)
-    windows = load_windows("midi_folder", str(tmp_path), "test", 4, CONFIG)
+    windows = Windows.load("test", data="midi_folder", data_dir=tmp_path, hop_bars=4)
     assert windows.style == ["", ""]
     assert windows.file.tolist() == [0, 0]
 

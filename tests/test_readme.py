@@ -16,8 +16,8 @@ from loopback_hub import LoopbackHub
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from musicvae import cli
-from musicvae.evaluation.bootstrap import Figure
-from musicvae.evaluation.report import number, read_reports
+from musicvae.evaluation.bootstrap import Estimate
+from musicvae.evaluation.report import number, read_report
 from musicvae.paths import MUSICVAE_GROOVE_4BAR, RECIPES
 from musicvae.training.arguments import parse_arguments
 from processing import MusicVAEProcessor
@@ -176,13 +176,13 @@ OVERLAPS = {
 }
 
 
-def table_row(name: str, figures: list[Figure | None]) -> str:
+def table_row(name: str, figures: list[Estimate | None]) -> str:
     words = ["–" if figure is None else number(figure.value) for figure in figures]
     return f"| {' | '.join([name, *words])} |"
 
 
 def result_rows() -> list[str]:
-    (report,) = read_reports(MUSICVAE_GROOVE_4BAR / "evaluation/evaluation.json")
+    report = read_report(MUSICVAE_GROOVE_4BAR / "evaluation/evaluation.json")
     drums, samples = report.measures["reconstruction"]["drums"], report.measures["samples"]
     rows = []
     for name, (measure, ways) in RECONSTRUCTION.items():

@@ -11,7 +11,7 @@ import training_runs
 from accelerate import Accelerator
 from training_runs import RUN, assert_ends_like, parse
 
-from musicvae.data.windows import WindowStream, collate, load_data
+from musicvae.data.batches import WindowStream, collate, load_data
 from musicvae.training.checkpoints import CheckpointError
 from processing import GrooveMIDI
 

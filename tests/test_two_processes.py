@@ -24,7 +24,7 @@ from training_runs import (
 )
 
 from modeling_musicvae import MusicVAEModel
-from musicvae.data.windows import collate, load_data
+from musicvae.data.batches import collate, load_data
 from musicvae.evaluation.metrics import evaluate
 
 pytestmark = pytest.mark.slow

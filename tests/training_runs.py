@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 import train_accelerate
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
-from musicvae.data.windows import load_data
+from musicvae.data.batches import load_data
 from musicvae.paths import RECIPES
 from musicvae.training import trainer
 from musicvae.training.arguments import Arguments, parse_arguments

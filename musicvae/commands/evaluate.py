@@ -45,9 +45,19 @@ def run(arguments: Namespace) -> None:
             raise ValueError("output_dir: found none, expected a folder for a model on the Hub")
         arguments.output_dir = Path(arguments.model, "evaluation")
 
-    from ..evaluation.evaluate import evaluate
+    from ..evaluation.evaluate import Evaluation
 
-    evaluate(arguments, arguments.model, arguments.command)
+    evaluation = Evaluation(
+        arguments.model,
+        arguments.data,
+        arguments.data_dir,
+        arguments.split,
+        arguments.parts,
+        arguments.batch_size,
+        arguments.num_samples,
+        arguments.seed,
+    )
+    evaluation.write(arguments.output_dir, arguments.model, arguments.command)
 
 
 COMMAND = Command(

@@ -1,172 +1,58 @@
-"""Batches of windows of drums."""
+"""Windows of drums, by split, from any source of data."""
 
-import hashlib
-from collections.abc import Iterator
+import os
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
-from datasets.distributed import split_dataset_by_node
-from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
-from modeling_musicvae.drum_transforms import drop_hits
-from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
+from processing import GrooveMIDI, MidiFolder
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import NUM_DRUMS
 
-from ..training.arguments import MIDI_DATA, Arguments, DataArguments
-from ..training.interruption import ignore_interruption
-from .augmentation import exchange_cymbals, recombine_drums, scale_velocities
+# Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
+MIDI_DATA = ("groove", "midi_folder", "demo")
 
-READ_WINDOWS = 1000  # of a stream, at once
-FINGERPRINT_WINDOWS = 256
-ATTRIBUTE_WINDOWS = 4096  # enough for the directions of a few attributes
-
-# Windows on the disk, or such as come one after another.
-Windows = datasets.Dataset | datasets.IterableDataset
+# Windows on the disk, or windows that come one after another.
+WindowDataset = datasets.Dataset | datasets.IterableDataset
 
 
-class EpochStream(Sampler[int]):
-    """Every window once, then every window once in another order, and so on without end.
-
-    Batches are cut from the stream, so they are all full, and no window is seen twice in an epoch.
-
-    Args:
-        num_windows: how many there are.
-        seed: of the orders; they are the same in every process.
-    """
-
-    def __init__(self, num_windows: int, seed: int):
-        self.num_windows, self.seed = num_windows, seed
-
-    def __iter__(self) -> Iterator[int]:
-        for epoch in count():
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_windows)
-            yield from map(int, order)
-
-
-class WindowStream(IterableDataset):
-    """The windows of a streaming dataset without end, each time in another order.
-
-    Each process reads a part of them, and of this each worker of a `DataLoader` some shards.
+def load_windows(
+    split: str,
+    data: str = "groove",
+    data_dir: str | os.PathLike | None = None,
+    bars: int = 4,
+    steps_per_bar: int = 16,
+    hop_bars: int = 1,
+    streaming: bool = False,
+    num_proc: int | None = None,
+) -> WindowDataset:
+    """The windows of a split, with the columns of `GrooveMIDI`, in NumPy's format.
 
     Args:
-        windows: all of them.
-        shuffle_buffer_size: windows that are held, for the next one to be drawn from.
-        seed: of the orders.
-        process_index, num_processes: which part is read.
+        split: "train", "validation" or "test".
+        data: "groove", "midi_folder", "demo", or a dataset of windows: its name on the Hub or its
+            folder.
+        data_dir: Groove's zip or folder, the folder of MIDI files, or the folder that demo grooves
+            are in or are written to.
+        bars: bars in a window.
+        steps_per_bar: steps in a bar.
+        hop_bars: bars between the starts of two windows; `bars` for windows that do not overlap.
+        streaming: read windows as they come, not from a copy on the disk.
+        num_proc: processes that read MIDI files.
 
     Raises:
-        ValueError: when it is read, there is no window in it.
+        DatasetFolderError: see `GrooveMIDI` and `MidiFolder`.
+        ValueError: the split has no windows, or windows of another shape.
     """
-
-    def __init__(
-        self,
-        windows: datasets.IterableDataset,
-        shuffle_buffer_size: int,
-        seed: int,
-        process_index: int,
-        num_processes: int,
-    ):
-        self.windows, self.shuffle_buffer_size, self.seed = windows, shuffle_buffer_size, seed
-        self.part = split_dataset_by_node(windows, process_index, num_processes)
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        part, worker = self.part, get_worker_info()
-        if worker:
-            part = part.shard(worker.num_workers, worker.id)
-        for epoch in count():
-            windows = part.shuffle(
-                generator=np.random.default_rng([self.seed, epoch]),
-                buffer_size=self.shuffle_buffer_size,
-                max_buffer_input_shards=1,  # threads for more would sleep at the end of an epoch
-            )
-            batch = None
-            for batch in windows.iter(READ_WINDOWS):  # twenty times as fast as one by one
-                for window in zip(*batch.values(), strict=True):
-                    yield dict(zip(batch, window, strict=True))
-            if batch is None:  # or this would go on for ever
-                raise ValueError("stream: found no training window for a process or a worker")
-
-
-def load_data(
-    accelerator: Accelerator, arguments: Arguments
-) -> tuple[DataLoader, DataLoader, MusicVAEProcessor]:
-    """Batches of training windows, without end, and of validation windows that do not overlap.
-
-    Those of training are for this process; the others are for all, until accelerate prepares them.
-    """
-    data, architecture, training = arguments.data, arguments.architecture, arguments.training
-    num_parts = training.gradient_accumulation_steps * accelerator.num_processes
-    if training.batch_size % num_parts:
-        raise ValueError(
-            f"batch_size: found {training.batch_size}, expected a multiple of {num_parts}, of "
-            "gradient_accumulation_steps times the number of processes"
-        )
-    with accelerator.main_process_first():
-        splits = load_splits(arguments)
-    train_windows = load_split(splits, "train", arguments, data.hop_bars)
-    eval_windows = load_split(splits, "validation", arguments, architecture.bars)
-    if data.streaming:
-        train_loader = streaming_loader(accelerator, arguments, train_windows)
-        windows = datasets.Dataset.from_list(list(eval_windows), eval_windows.features)
-        eval_windows = windows.with_format("numpy")
-    else:
-        train_loader = DataLoader(
-            train_windows,
-            training.batch_size // training.gradient_accumulation_steps,
-            sampler=EpochStream(len(train_windows), training.seed),
-            **loader_options(arguments),
-        )
-        train_loader = accelerator.prepare(train_loader)
-    eval_loader = DataLoader(
-        eval_windows,
-        training.batch_size // training.gradient_accumulation_steps,
-        collate_fn=collate,
-        generator=torch.Generator(),  # or each evaluation would draw from that of training
-    )
-    # For the files of users, which are General MIDI whatever the kit of the training data.
-    processor = MusicVAEProcessor(architecture.bars, architecture.steps_per_bar)
-    return train_loader, eval_loader, processor
-
-
-def load_splits(arguments: Arguments) -> dict[str, Windows]:
-    """Windows that start at each bar, by split."""
-    data, architecture = arguments.data, arguments.architecture
-    if data.data not in MIDI_DATA:
-        return datasets.load_dataset(data.data, f"{architecture.bars}bar", streaming=data.streaming)
-    data_dir = data.data_dir
-    if data.data == "demo":
-        data_dir = Path(arguments.training.output_dir, "demo_grooves")
-        if not data_dir.exists():
-            write_demo_grooves(data_dir)
-    Builder = MidiFolder if data.data == "midi_folder" else GrooveMIDI
-    builder = Builder(
-        data_dir=None if data_dir is None else str(data_dir),
-        bars=architecture.bars,
-        steps_per_bar=architecture.steps_per_bar,
-    )
-    if data.streaming:
-        return builder.as_streaming_dataset()
-    builder.download_and_prepare(num_proc=data.num_proc)
-    return builder.as_dataset()
-
-
-def load_split(
-    splits: dict[str, Windows], split: str, arguments: Arguments, hop_bars: int
-) -> Windows:
-    """The windows of a split that start at every so many bars of their recording."""
-    architecture, source = arguments.architecture, source_of(arguments.data)
+    splits = load_splits(data, data_dir, bars, steps_per_bar, streaming, num_proc)
+    source = data_dir or data
     if split not in splits:
         raise ValueError(f"{source}: found no window for the {split} split")
-    windows, columns = splits[split], ["piano_roll", "timing", "bpm"]
-    shape = (NUM_DRUMS, architecture.bars * architecture.steps_per_bar)
+    windows = splits[split]
+    shape = (NUM_DRUMS, bars * steps_per_bar)
     found = (windows.features or {}).get("piano_roll")
     if getattr(found, "shape", None) != shape:
         raise ValueError(
@@ -176,115 +62,45 @@ def load_split(
     if isinstance(windows, datasets.Dataset):
         starts = windows.with_format("numpy")["start_bar"][:]
         windows = windows.select(np.flatnonzero(starts % hop_bars == 0))
-        return windows.with_format("numpy", columns=columns)
-    if hop_bars > 1:
+    elif hop_bars > 1:
         starting = partial(starts_every, hop_bars)
         windows = windows.with_format("arrow").filter(starting, batched=True)
-    return windows.select_columns(columns).with_format("numpy")
+    return windows.with_format("numpy")
+
+
+def load_splits(
+    data: str,
+    data_dir: str | os.PathLike | None,
+    bars: int,
+    steps_per_bar: int,
+    streaming: bool,
+    num_proc: int | None,
+) -> dict[str, WindowDataset]:
+    """Windows that start at each bar, by split; see `load_windows`."""
+    if data not in MIDI_DATA:
+        return datasets.load_dataset(data, f"{bars}bar", streaming=streaming)
+    if data == "demo":
+        data_dir = Path(data_dir or Path(datasets.config.HF_DATASETS_CACHE, "demo_grooves"))
+        if not data_dir.exists():
+            write_demo_grooves(data_dir)
+    Builder = MidiFolder if data == "midi_folder" else GrooveMIDI
+    builder = Builder(
+        data_dir=None if data_dir is None else str(data_dir),
+        bars=bars,
+        steps_per_bar=steps_per_bar,
+    )
+    if streaming:
+        return builder.as_streaming_dataset()
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset()
+
+
+def some_windows(windows: WindowDataset, limit: int) -> WindowDataset:
+    """Up to so many windows: of all, spread evenly, or of a stream, the first ones."""
+    if isinstance(windows, datasets.IterableDataset):
+        return windows.take(limit)
+    return windows.select(range(0, len(windows), -(-len(windows) // limit)))
 
 
 def starts_every(hop_bars: int, windows: Any) -> np.ndarray:
     return windows["start_bar"].to_numpy() % hop_bars == 0
-
-
-def source_of(data: DataArguments) -> str:
-    return data.data_dir or data.data
-
-
-def streaming_loader(
-    accelerator: Accelerator, arguments: Arguments, windows: datasets.IterableDataset
-) -> DataLoader:
-    data, training = arguments.data, arguments.training
-    stream = WindowStream(
-        windows,
-        data.shuffle_buffer_size,
-        training.seed,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-    num_shards = stream.part.num_shards
-    if data.num_workers > num_shards:
-        raise ValueError(
-            f"num_workers: found {data.num_workers}, expected at most {num_shards}, the shards "
-            f"that {source_of(data)} has for each process"
-        )
-    num_parts = training.gradient_accumulation_steps * accelerator.num_processes
-    loader = DataLoader(stream, training.batch_size // num_parts, **loader_options(arguments))
-    # Not `accelerator.prepare`, after which every process would read all parts.
-    return prepare_data_loader(
-        loader,
-        accelerator.device,
-        num_processes=1,
-        process_index=0,
-        put_on_device=True,
-        dispatch_batches=False,
-    )
-
-
-def loader_options(arguments: Arguments) -> dict[str, Any]:
-    return {
-        "collate_fn": collate,
-        "num_workers": arguments.data.num_workers,
-        "worker_init_fn": ignore_interruption,
-        "generator": torch.Generator().manual_seed(arguments.training.seed),
-    }
-
-
-def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-    """A batch of drums and their tempo; the "numpy" format hands out other types than it reads."""
-    rolls = np.stack([example["piano_roll"] for example in examples]).astype(np.uint8)
-    timings = np.stack([example["timing"] for example in examples]).astype(np.float32)
-    bpms = np.array([example["bpm"] for example in examples], np.float32)
-    return {
-        "piano_roll": torch.from_numpy(rolls),
-        "timing": torch.from_numpy(timings),
-        "bpm": torch.from_numpy(bpms),
-    }
-
-
-def augment(
-    batch: dict[str, torch.Tensor], arguments: Arguments
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The drums of a batch, played differently where augmentation is asked for."""
-    data = arguments.data
-    drums = batch["piano_roll"], batch["timing"]
-    if data.recombination > 0:
-        drums = recombine_drums(*drums, data.recombination)
-    if data.cymbal_exchange > 0:
-        drums = exchange_cymbals(*drums, data.cymbal_exchange)
-    if data.hit_dropout > 0:
-        drums = drop_hits(*drums, data.hit_dropout)
-    piano_roll, timing = drums
-    if data.velocity_scaling > 0:
-        piano_roll = scale_velocities(piano_roll, data.velocity_scaling)
-    return piano_roll, timing
-
-
-def num_windows(loader: DataLoader) -> int | None:
-    """How many windows an epoch has; None where they come in a stream."""
-    return None if isinstance(loader.dataset, WindowStream) else len(loader.dataset)
-
-
-def some_windows(loader: DataLoader, limit: int) -> Windows:
-    """Up to so many windows: of all, spread evenly, or of a stream, the first ones."""
-    windows = loader.dataset
-    if isinstance(windows, WindowStream):
-        return windows.windows.take(limit)
-    return windows.select(range(0, len(windows), -(-len(windows) // limit)))
-
-
-def fingerprint(loader: DataLoader) -> str:
-    """What tells one dataset from another: how many windows, and a hash of some of them."""
-    digest = hashlib.sha256()
-    for window in some_windows(loader, FINGERPRINT_WINDOWS):
-        digest.update(window["piano_roll"].tobytes() + window["timing"].tobytes())
-    return f"{num_windows(loader) or 'streamed'} windows, {digest.hexdigest()}"
-
-
-def batches_of(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Piano rolls and timings of up to `ATTRIBUTE_WINDOWS` windows."""
-    for batch in some_windows(loader, ATTRIBUTE_WINDOWS).iter(64):
-        yield (
-            torch.from_numpy(batch["piano_roll"].astype(np.uint8)),
-            torch.from_numpy(batch["timing"]),
-        )

@@ -7,7 +7,7 @@ from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_attributes import ATTRIBUTES, measure_attributes
 from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
-from .bootstrap import Figure, interval
+from .bootstrap import Estimate, interval
 from .latents import posterior_means
 from .windows import Windows
 
@@ -17,7 +17,7 @@ STRENGTHS = {"+1": 1.0, "-1": -1.0}
 
 def measure_attribute_vectors(
     model: MusicVAEModel, windows: Windows, seed: int
-) -> dict[str, dict[str, dict[str, Figure]]]:
+) -> dict[str, dict[str, dict[str, Estimate]]]:
     """How much adding each attribute vector to posterior means changes each attribute.
 
     Args:
@@ -47,7 +47,7 @@ def measure_attribute_vectors(
     ]
     means, files = posterior_means(model, windows), windows.file.numpy()
     unchanged = decoded(means)
-    changes: dict[str, dict[str, dict[str, Figure]]] = {}
+    changes: dict[str, dict[str, dict[str, Estimate]]] = {}
     for label, strength in STRENGTHS.items():
         changes[label] = {}
         for added in names:

@@ -14,7 +14,7 @@ NUM_RESAMPLES = 1000
 PERCENTILES = (2.5, 97.5)
 
 
-class Figure(NamedTuple):
+class Estimate(NamedTuple):
     """A measured number and its 95 % interval.
 
     Attributes:
@@ -29,7 +29,7 @@ class Figure(NamedTuple):
 
 def interval(
     values: np.ndarray, weights: np.ndarray | None, files: np.ndarray, seed: int
-) -> Figure:
+) -> Estimate:
     """A ratio of sums: sum(values) / sum(weights), or the mean of the values.
 
     Args:
@@ -52,7 +52,7 @@ def resampled(
     files: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
     seed: int,
-) -> Figure:
+) -> Estimate:
     """A statistic of numbers that add up over windows.
 
     Args:
@@ -66,10 +66,10 @@ def resampled(
     np.add.at(sums, files, counts)
     value = statistic(sums.sum(0, keepdims=True)).item()
     if np.isnan(value):
-        return Figure(None)
+        return Estimate(None)
     if len(names) == 1:
-        return Figure(value)
+        return Estimate(value)
     rng = np.random.default_rng(seed)
     times_drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), NUM_RESAMPLES)
     low, high = np.nanpercentile(statistic(times_drawn @ sums), PERCENTILES)
-    return Figure(value, float(low), float(high))
+    return Estimate(value, float(low), float(high))

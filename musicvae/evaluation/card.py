@@ -6,9 +6,8 @@ from huggingface_hub import EvalResult
 
 from musicvae.training.model_folder import DATA_NAMES
 
-from .bootstrap import Figure
+from .bootstrap import Estimate
 from .interpolation import NUM_POINTS
-from .rate_distortion import WAYS, comparison_table
 from .report import BY_FEATURE, LEGENDS, Measures, Report, features_as_rows, readable, table
 
 CARD_LEGENDS = LEGENDS | {
@@ -36,6 +35,8 @@ FEATURES = (
 )
 DISTANCES = ("nearest_training_window", "nearest_other")
 DISTANCE_FIGURES = ("mean", "5%", "identical")
+# Of the drums that a model makes, those whose figures the Hub reads.
+WAYS = ("teacher_forced", "sampled", "greedy")
 MIDDLE = f"{(NUM_POINTS // 2) / (NUM_POINTS - 1):g}"
 
 PICTURES = {
@@ -46,22 +47,11 @@ PICTURES = {
     "samples": {"distributions.png": "Distributions of new drums over those of played ones"},
     "interpolation": {"interpolation.png": "A path between two windows"},
 }
-COMPARISON = """\
-### Hierarchical and flat decoders
-
-The same data, free bits and number of parameters, and one decoder over all steps instead of a
-conductor over bars; and both after further training with other weights of the KL divergence. Bits
-are worth what they take from the reconstruction loss: so compare curves, not single figures.
-"""
 
 
-def evaluation_section(report: Report, others: Sequence[Report] = ()) -> str:
-    """The section of a model card, in Markdown, that begins with "## Evaluation".
-
-    Args:
-        report: of the model, whose pictures are in evaluation/ beside the card.
-        others: of models that it is compared with; their picture is rate_distortion.png there.
-    """
+def evaluation_section(report: Report) -> str:
+    """The section of a model card, in Markdown, that begins with "## Evaluation"; its plots are in
+    evaluation/ next to the card."""
     facts = report.facts
     lines = [
         "## Evaluation",
@@ -81,9 +71,6 @@ def evaluation_section(report: Report, others: Sequence[Report] = ()) -> str:
         for columns in brief_tables(part, measured):
             lines += [*table(columns), ""]
         lines += pictures(PICTURES.get(part, {}))
-    if others:
-        lines += [COMPARISON, *comparison_table([report, *others]), ""]
-        lines += pictures({"rate_distortion.png": "Reconstruction loss against KL divergence"})
     return "\n".join(lines)
 
 
@@ -136,7 +123,7 @@ def pick_each(columns: dict[str, Measures], names: Sequence[str]) -> dict[str, M
     return {name: pick(figures, names) for name, figures in columns.items()}
 
 
-def from_the_middle(path: Measures) -> dict[str, Figure]:
+def from_the_middle(path: Measures) -> dict[str, Estimate]:
     """Of a path that is measured at all its points."""
     ends = ("distance_to_start", "distance_to_end")
     middle = {f"{end}_from_the_middle": path[end][MIDDLE] for end in ends}

@@ -11,10 +11,10 @@ from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation.metrics import compare
 from processing.drum_kit import DRUM_NAMES
 
-from .bootstrap import Figure, interval
+from .bootstrap import Estimate, interval
 from .windows import Windows
 
-Figures = dict[str, Figure]
+Estimates = dict[str, Estimate]
 
 
 def join(batches: Sequence[Any], windows: Windows) -> Windows:
@@ -28,7 +28,7 @@ def join(batches: Sequence[Any], windows: Windows) -> Windows:
 
 def measure_ways(
     ways: dict[str, Windows], windows: Windows, config: MusicVAEConfig, seed: int
-) -> dict[str, dict[str, Figures]]:
+) -> dict[str, dict[str, Estimates]]:
     """`measure_drums` and, unless the model is told the hits, `measure_each_drum` of drums that
     were made in several ways.
 
@@ -46,7 +46,7 @@ def measure_ways(
     return tables
 
 
-def measure_drums(drums: Windows, windows: Windows, config: MusicVAEConfig, seed: int) -> Figures:
+def measure_drums(drums: Windows, windows: Windows, config: MusicVAEConfig, seed: int) -> Estimates:
     """How near drums come to the windows, in what a model of this kind has to find.
 
     Returns:
@@ -74,7 +74,7 @@ def measure_drums(drums: Windows, windows: Windows, config: MusicVAEConfig, seed
     return figures
 
 
-def measure_each_drum(drums: Windows, windows: Windows, seed: int) -> dict[str, Figures]:
+def measure_each_drum(drums: Windows, windows: Windows, seed: int) -> dict[str, Estimates]:
     """hit_precision, hit_recall and hit_f1 of each drum."""
     rolls = drums.piano_roll, windows.piano_roll
     common = num_hits((rolls[0] > 0) & (rolls[1] > 0))
@@ -92,7 +92,7 @@ def num_hits(piano_roll: torch.Tensor) -> np.ndarray:
 
 def measure_hits(
     common: np.ndarray, played: np.ndarray, true: np.ndarray, files: np.ndarray, seed: int
-) -> Figures:
+) -> Estimates:
     """Precision, recall and F1 of hits.
 
     Args:

@@ -1,82 +1,168 @@
-"""Measures a trained MusicVAE on a split of a dataset, and writes figures, tables and pictures.
+"""The evaluation of a trained model on a split of a dataset: figures, tables and plots.
 
 Everything is measured on windows that do not overlap, with 95 % intervals by a bootstrap over
-recordings, beside trivial players and other baselines.
+recordings, next to baselines.
 """
 
-from argparse import Namespace
-from functools import partial
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
-from musicvae.evaluation.attributes import measure_attribute_vectors
-from musicvae.evaluation.interpolation import measure_interpolation
-from musicvae.evaluation.plots import draw_all
-from musicvae.evaluation.reconstruction import measure_reconstruction
-from musicvae.evaluation.report import Measures, facts_of, write_report
-from musicvae.evaluation.samples import draw_samples, measure_samples
-from musicvae.evaluation.transformations import measure_transformation
-from musicvae.evaluation.windows import Windows, load_windows
+
+from .attributes import measure_attribute_vectors
+from .interpolation import measure_interpolation
+from .plots import draw_all
+from .reconstruction import measure_reconstruction
+from .report import Measures, facts_of, write_report
+from .samples import draw_samples, measure_samples
+from .transformations import measure_transformation
+from .windows import Windows
 
 NUM_PAIRS = 200
 
 
-def evaluate(arguments: Namespace, name: str, command: str) -> None:
-    """Measures a model and writes the report.
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a model; models and windows are loaded when they are first needed.
 
-    Args:
-        arguments: those of `musicvae evaluate`.
-        name: of the model, in the report.
-        command: in the report, that makes the same.
-
-    Raises:
-        ValueError: a part has no meaning for the model; or see `load_windows`.
+    Attributes:
+        place: the model's folder, or its name on the Hub.
+        data, data_dir: see `load_windows`.
+        split: that is measured on.
+        asked_parts: of `choose_parts`.
+        batch_size: windows in a batch.
+        num_samples: new drums to draw.
+        seed: of everything random.
     """
-    output_dir, split, seed = arguments.output_dir, arguments.split, arguments.seed
-    model = MusicVAEModel.from_pretrained(arguments.model).eval()
-    parts = choose_parts(model, arguments.parts)
-    load = partial(load_windows, arguments.data, arguments.data_dir, config=model.config)
-    windows = load(split, hop_bars=model.config.bars)
-    other_windows = load(other_split(split), hop_bars=model.config.bars)
-    train = load("train", hop_bars=1)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    num_files = len(windows.file.unique())
-    print(f"Model    {arguments.model}")
-    print(f"Windows  {len(windows)}, from {num_files} recordings of the {split} split")
-    print(f"Writes   {output_dir}/evaluation.json, evaluation.md and pictures")
 
-    samples = None
-    if "samples" in parts:
-        samples = draw_samples(model, windows, arguments.num_samples, seed)
-    measures = {}
-    with tqdm(total=len(parts) + 1) as bar:
-        for part in parts:
-            bar.set_description(part)
-            measures[part] = measure(
-                part, model, windows, other_windows, train, samples, arguments.batch_size, seed
-            )
+    place: str | os.PathLike
+    data: str = "groove"
+    data_dir: str | os.PathLike | None = None
+    split: str = "test"
+    asked_parts: Sequence[str] | None = None
+    batch_size: int = 64
+    num_samples: int = 1000
+    seed: int = 0
+
+    def write(self, output_dir: Path, name: str, command: str) -> None:
+        """Measures the model, and writes report and plots.
+
+        Args:
+            output_dir: where to.
+            name: of the model, in the report.
+            command: in the report, that makes the same.
+
+        Raises:
+            ValueError: a part does not apply to the model; or see `load_windows`.
+        """
+        parts = self.parts
+        facts = self.facts(name, command)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        print(f"Model    {self.place}")
+        print(
+            f"Windows  {facts['windows']}, from {facts['recordings']} recordings of the "
+            f"{self.split} split"
+        )
+        print(f"Writes   {output_dir}/evaluation.json, evaluation.md and plots")
+        measures = {}
+        with tqdm(total=len(parts) + 1) as bar:
+            for part in parts:
+                bar.set_description(part)
+                measures[part] = self.measure(part)
+                bar.update()
+            bar.set_description("plots")
+            samples = self.samples if "samples" in parts else None
+            draw_all(parts, self.model, self.windows, samples, output_dir, self.seed)
             bar.update()
-        bar.set_description("pictures")
-        draw_all(parts, model, windows, samples, output_dir, seed)
-        bar.update()
-    facts = {
-        "model": name,
-        **facts_of(model),
-        "command": command,
-        "data": arguments.data,
-        "split": split,
-        "other_split": other_split(split),
-        "windows": len(windows),
-        "recordings": num_files,
-        "samples": arguments.num_samples,
-        "seed": seed,
-    }
-    write_report(facts, measures, output_dir)
+        write_report(facts, measures, output_dir)
+
+    def measure(self, part: str) -> Measures:
+        """One of the parts, see `choose_parts`."""
+        model, windows, seed = self.model, self.windows, self.seed
+        match part:
+            case "reconstruction":
+                return measure_reconstruction(model, windows, self.train, self.batch_size, seed)
+            case "transformation":
+                return measure_transformation(model, windows, self.train, self.batch_size, seed)
+            case "samples":
+                others = self.other_windows
+                return measure_samples(
+                    self.samples, windows, others, self.train, model.config, seed
+                )
+            case "interpolation":
+                return measure_interpolation(model, windows, NUM_PAIRS, seed)
+            case "attributes":
+                return measure_attribute_vectors(model, windows, seed)
+            case _:
+                raise ValueError(f"part: found {part}, expected one of {', '.join(self.parts)}")
+
+    def facts(self, name: str, command: str) -> dict[str, Any]:
+        """What the report says of the model, of what it is measured on and how."""
+        return {
+            "model": name,
+            **facts_of(self.model),
+            "command": command,
+            "data": self.data,
+            "split": self.split,
+            "other_split": other_split(self.split),
+            "windows": len(self.windows),
+            "recordings": len(self.windows.file.unique()),
+            "samples": self.num_samples,
+            "seed": self.seed,
+        }
+
+    @property
+    def parts(self) -> list[str]:
+        return choose_parts(self.model, self.asked_parts)
+
+    @cached_property
+    def model(self) -> MusicVAEModel:
+        return MusicVAEModel.from_pretrained(self.place).eval()
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Those of the split, without overlap."""
+        return self.load(self.split, self.model.config.bars)
+
+    @cached_property
+    def other_windows(self) -> Windows:
+        """Those of another split, without overlap."""
+        return self.load(other_split(self.split), self.model.config.bars)
+
+    @cached_property
+    def train(self) -> Windows:
+        """Those of the training split, which overlap."""
+        return self.load("train", 1)
+
+    @cached_property
+    def samples(self) -> Windows:
+        """New drums."""
+        return draw_samples(self.model, self.windows, self.num_samples, self.seed)
+
+    def load(self, split: str, hop_bars: int) -> Windows:
+        config = self.model.config
+        return Windows.load(
+            split,
+            data=self.data,
+            data_dir=self.data_dir,
+            bars=config.bars,
+            steps_per_bar=config.steps_per_bar,
+            hop_bars=hop_bars,
+        )
 
 
 def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]:
-    """What is measured of a model of this kind, or of that what is asked for."""
+    """The parts of the evaluation that apply to a model, or those of them that are asked for.
+
+    Raises:
+        ValueError: a part that is asked for does not apply.
+    """
     config = model.config
     applicable = {
         "reconstruction": True,
@@ -89,33 +175,10 @@ def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]
     for part in asked_for or ():
         if part not in parts:
             raise ValueError(
-                f"parts: found {part}, expected some of what this model can be measured in: "
+                f"parts: found {part}, expected some of those that apply to this model: "
                 f"{', '.join(parts)}"
             )
     return [part for part in parts if asked_for is None or part in asked_for]
-
-
-def measure(
-    part: str,
-    model: MusicVAEModel,
-    windows: Windows,
-    other_windows: Windows,
-    train: Windows,
-    samples: Windows | None,
-    batch_size: int,
-    seed: int,
-) -> Measures:
-    match part:
-        case "reconstruction":
-            return measure_reconstruction(model, windows, train, batch_size, seed)
-        case "transformation":
-            return measure_transformation(model, windows, train, batch_size, seed)
-        case "samples":
-            return measure_samples(samples, windows, other_windows, train, model.config, seed)
-        case "interpolation":
-            return measure_interpolation(model, windows, NUM_PAIRS, seed)
-        case "attributes":
-            return measure_attribute_vectors(model, windows, seed)
 
 
 def other_split(split: str) -> str:

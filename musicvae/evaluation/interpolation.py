@@ -19,7 +19,7 @@ def measure_interpolation(
 ) -> Measures:
     """Spherical paths between the posterior means of pairs of windows, decoded greedily.
 
-    As in Roberts et al. 2018 (arXiv 1803.05428, Figure 4). A distance is the share of steps with
+    As in Roberts et al. 2018 (arXiv 1803.05428, Estimate 4). A distance is the share of steps with
     different patterns. Beside the paths stands mixing the windows themselves: each step is the
     end's with a probability that grows from 0 to 1 along the path. Each step changes sides once,
     which makes it as even and as short a path as there is; what lies on it is a patchwork.

@@ -31,10 +31,8 @@ from processing.picture import (
     save,
 )
 
-from .bootstrap import Figure as Measured
 from .interpolation import NUM_POINTS, draw_pairs
 from .latents import posterior_means
-from .report import Report
 from .samples import common_grid, features, gaussian_kernels
 from .transformations import transform
 from .windows import Windows
@@ -49,10 +47,6 @@ MAP_HEIGHT, MAP_LEFT, MAP_WIDTH = 560, 62, 640
 # As many as can be told apart; the rarer styles share the last.
 STYLE_COLORS = ("#d9506a", "#3f7fb5", "#eda13a", "#4a9d6e", "#7b4aa8", "#46c2c9", "#8a5a3c")
 OTHER_STYLES = "#c4c4cc"
-CURVE_PICTURE_HEIGHT, CURVE_LEFT = 470, 84
-DECODER_COLORS = {"hierarchical": "#b02a6b", "flat": "#3f7fb5"}
-# Where the names of points stand, in points, so that curves near each other leave them alone.
-NAME_PLACES = {"hierarchical": (5, 4), "flat": (-15, -10)}
 
 
 @torch.no_grad()
@@ -224,71 +218,6 @@ def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> Non
             handletextpad=0.2,
         )
     save(figure, path)
-
-
-def draw_rate_distortion(reports: Sequence[Report], path: Path) -> None:
-    """The reconstruction loss of models over their KL divergence, a curve for each decoder.
-
-    Args:
-        reports: at least one, with the part reconstruction; points are named by `max_beta`.
-        path: the PNG to write, 900 pixels wide.
-    """
-    figure = new_figure(CURVE_PICTURE_HEIGHT)
-    width = WIDTH - CURVE_LEFT - MARGIN
-    axes = add_axes(figure, CURVE_LEFT, KEY_HEIGHT, width, CURVE_PICTURE_HEIGHT - 2.3 * KEY_HEIGHT)
-    found = {report.facts["decoder"] for report in reports}
-    decoders = [name for name in DECODER_COLORS if name in found]
-    for decoder in decoders:
-        _draw_curve(axes, [each for each in reports if each.facts["decoder"] == decoder], decoder)
-    _plain(axes)
-    axes.spines["left"].set(visible=True, color=BAR_LINE)
-    axes.text(
-        1,
-        1,
-        "at each point the weight of the KL divergence",
-        transform=axes.transAxes,
-        size=LABEL_SIZE,
-        color=FAINT_TEXT,
-        ha="right",
-        va="bottom",
-    )
-    axes.set_xlabel("rate: KL divergence, bits a sequence")
-    axes.set_ylabel("distortion: reconstruction loss, nats a sequence")
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(size=LABEL_SIZE, color=FAINT_TEXT)
-    _draw_key(figure, {decoder: DECODER_COLORS[decoder] for decoder in decoders})
-    save(figure, path)
-
-
-def _draw_curve(axes: Axes, reports: Sequence[Report], decoder: str) -> None:
-    color = DECODER_COLORS[decoder]
-    reports = sorted(reports, key=lambda report: report.facts["max_beta"])
-    objectives = [report.measures["reconstruction"]["objective"] for report in reports]
-    rates, losses = (
-        [objective[name] for objective in objectives] for name in ("kl_bits", "reconstruction_loss")
-    )
-    x, y = ([figure.value for figure in figures] for figures in (rates, losses))
-    axes.plot(x, y, color=color, linewidth=1.2, marker="o", markersize=4)
-    # Faint, because recordings differ much more than models do on the same recordings.
-    axes.errorbar(
-        *(x, y, _reach(losses), _reach(rates)), fmt="none", ecolor=color, elinewidth=0.7, alpha=0.4
-    )
-    for report, *point in zip(reports, x, y, strict=True):
-        axes.annotate(
-            f"{report.facts['max_beta']:g}",
-            tuple(point),
-            xytext=NAME_PLACES[decoder],
-            textcoords="offset points",
-            size=LABEL_SIZE,
-            color=color,
-        )
-
-
-def _reach(figures: Sequence[Measured]) -> np.ndarray:
-    """How far intervals reach below and above their values, (2, figures)."""
-    values, lows, highs = np.array(figures, float).T
-    # There may be no interval, and it may even leave out its value.
-    return np.nan_to_num([values - lows, highs - values]).clip(min=0)
 
 
 def principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

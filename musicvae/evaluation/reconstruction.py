@@ -10,8 +10,8 @@ from modeling_musicvae.modeling_musicvae import MusicVAEOutput
 from musicvae.evaluation.metrics import forward, loss_terms
 
 from . import baselines
-from .bootstrap import Figure, interval
-from .drum_metrics import Figures, join, measure_ways
+from .bootstrap import Estimate, interval
+from .drum_metrics import Estimates, join, measure_ways
 from .windows import Windows
 
 ACTIVE_VARIANCE = 0.01
@@ -20,7 +20,7 @@ ACTIVE_VARIANCE = 0.01
 @torch.no_grad()
 def measure_reconstruction(
     model: MusicVAEModel, windows: Windows, train: Windows, batch_size: int, seed: int
-) -> dict[str, Figures | dict[str, Figures]]:
+) -> dict[str, Estimates | dict[str, Estimates]]:
     """The terms of the ELBO, and drums made in three ways beside those of trivial baselines.
 
     They are teacher_forced, what is most likely when the decoder sees the true past; sampled, drawn
@@ -60,7 +60,7 @@ def measure_reconstruction(
         name: interval(np.concatenate([terms[name] for terms in batches]), None, files, seed)
         for name in batches[0]
     }
-    figures["active_latents"] = Figure(num_active(torch.cat(means)))
+    figures["active_latents"] = Estimate(num_active(torch.cat(means)))
     return {"objective": figures, **measure_ways(ways, windows, config, seed)}
 
 

@@ -12,7 +12,7 @@ from modeling_musicvae import MusicVAEModel
 from musicvae.atomic import write_text
 from musicvae.training.model_folder import machine
 
-from .bootstrap import Figure
+from .bootstrap import Estimate
 
 LIBRARIES = ("datasets", "numpy", "torch", "transformers")
 
@@ -37,7 +37,7 @@ LEGENDS = {
     "changes each attribute (rows), in standard deviations of the split.",
 }
 
-# A name -> a `Figure`, or more measures under that name.
+# A name -> a `Estimate`, or more measures under that name.
 Measures = dict[str, Any]
 
 
@@ -87,28 +87,27 @@ def facts_of(model: MusicVAEModel) -> dict[str, Any]:
     }
 
 
-def read_reports(path: Path) -> list[Report]:
-    """The report of an evaluation.json, or those of a list of such.
+def read_report(path: Path) -> Report:
+    """The report in an evaluation.json.
 
     Raises:
-        ReportError: the file is missing, or has no reports.
+        ReportError: the file is missing, or has no report.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        reports = content if isinstance(content, list) else [content]
-        return [Report(report, from_json(report.pop("measures"))) for report in reports]
+        return Report(content, from_json(content.pop("measures")))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ReportError(f"{path}: found {error!r}, expected an evaluation.json") from error
 
 
 def from_json(measures: dict[str, Any]) -> Any:
-    if measures.keys() == set(Figure._fields):
-        return Figure(**measures)
+    if measures.keys() == set(Estimate._fields):
+        return Estimate(**measures)
     return {name: from_json(measure) for name, measure in measures.items()}
 
 
-def as_json(measures: Measures | Figure) -> dict[str, Any]:
-    if isinstance(measures, Figure):
+def as_json(measures: Measures | Estimate) -> dict[str, Any]:
+    if isinstance(measures, Estimate):
         return measures._asdict()
     return {name: as_json(measure) for name, measure in measures.items()}
 
@@ -128,12 +127,12 @@ def as_markdown(facts: dict[str, Any], measures: Measures) -> str:
 def tables(measures: Measures, title: str = "") -> Iterator[tuple[str, dict[str, Measures]]]:
     """The largest tables that named figures fit in, each with its title and by its columns.
 
-    Figures under one name are a column, beside others that are their neighbours.
+    Estimates under one name are a column, beside others that are their neighbours.
     """
-    if any(isinstance(measure, Figure) for measure in measures.values()):
+    if any(isinstance(measure, Estimate) for measure in measures.values()):
         yield title, {"value": measures}
     elif all(
-        any(isinstance(figure, Figure) for figure in column.values())
+        any(isinstance(figure, Estimate) for figure in column.values())
         for column in measures.values()
     ):
         yield title, measures
@@ -164,17 +163,17 @@ def table(columns: dict[str, Measures]) -> list[str]:
     return [f"| {' | '.join(words)} |" for words in head + body]
 
 
-def rows(measures: Measures, title: str = "") -> Iterator[tuple[str, Figure]]:
+def rows(measures: Measures, title: str = "") -> Iterator[tuple[str, Estimate]]:
     """Every figure by all its names."""
     for name, measure in measures.items():
         name = f"{title} {name}".strip()
-        if isinstance(measure, Figure):
+        if isinstance(measure, Estimate):
             yield name, measure
         else:
             yield from rows(measure, name)
 
 
-def cell(figure: Figure | None) -> str:
+def cell(figure: Estimate | None) -> str:
     if figure is None or figure.value is None:
         return "–"
     if figure.low is None or figure.high is None:

@@ -10,7 +10,7 @@ from modeling_musicvae.drum_attributes import syncopation
 from processing.drum_kit import DRUM_NAMES
 
 from .baselines import hamming_distances
-from .bootstrap import Figure, interval, ratio, resampled
+from .bootstrap import Estimate, interval, ratio, resampled
 from .report import Measures
 from .windows import Windows
 
@@ -129,7 +129,7 @@ def _mean_and_spread(values: torch.Tensor, hits: torch.Tensor) -> tuple[torch.Te
 
 def compare_distributions(
     played: np.ndarray, drawn: np.ndarray, files: np.ndarray, drawn_files: np.ndarray, seed: int
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     """How alike two sets of values are distributed.
 
     After Yang and Lerch (2018), "On the evaluation of generative models in music", by kernel
@@ -156,7 +156,7 @@ def compare_distributions(
         for values, recordings in ((played, files), (drawn, drawn_files))
     )
     if len(played) == 0 or len(drawn) == 0:
-        return {"overlapping_area": Figure(None), "kl_divergence": Figure(None)}
+        return {"overlapping_area": Estimate(None), "kl_divergence": Estimate(None)}
     grid, bandwidth = common_grid(played, drawn)
     kernels = np.zeros((len(played) + len(drawn), 2 * GRID_POINTS))
     kernels[: len(played), :GRID_POINTS] = gaussian_kernels(played, grid, bandwidth)
@@ -225,7 +225,7 @@ def nearest_distances(rolls: torch.Tensor, others: torch.Tensor | None = None) -
     return np.concatenate(nearest).astype(np.int64)
 
 
-def summarize_distances(distances: np.ndarray, windows: Windows, seed: int) -> dict[str, Figure]:
+def summarize_distances(distances: np.ndarray, windows: Windows, seed: int) -> dict[str, Estimate]:
     """Mean and quantiles of distances that belong to windows, and identical, the share of 0."""
     files = windows.file.numpy()
     histogram = np.eye(distances.max() + 1)[distances]

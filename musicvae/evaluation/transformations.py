@@ -15,8 +15,8 @@ from modeling_musicvae.expression_bins import timing_to_bin, velocity_to_bin
 from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 
 from . import baselines
-from .bootstrap import Figure, resampled
-from .drum_metrics import Figures, join, measure_ways
+from .bootstrap import Estimate, resampled
+from .drum_metrics import Estimates, join, measure_ways
 from .windows import Windows
 
 # Of the histograms whose divergence is measured: 16 MIDI units and a ninth of a step wide, the
@@ -29,7 +29,7 @@ PSEUDOCOUNT = 0.5
 @torch.no_grad()
 def measure_transformation(
     model: MusicVAEModel, windows: Windows, train: Windows, batch_size: int, seed: int
-) -> dict[str, dict[str, Figures]]:
+) -> dict[str, dict[str, Estimates]]:
     """What the model makes of transformed windows, against the windows as they were.
 
     Beside drums drawn at temperature 1 (sampled) and the most likely ones (greedy) stands a
@@ -103,7 +103,7 @@ def removed_alone(windows: Windows, config: MusicVAEConfig) -> Windows:
     return replace(windows, piano_roll=piano_roll, timing=timing)
 
 
-def measure_expression(drums: Windows, windows: Windows, seed: int) -> Figures:
+def measure_expression(drums: Windows, windows: Windows, seed: int) -> Estimates:
     """How far the velocities and timings of all hits played are from those of all true ones."""
     files = windows.file.numpy()
     velocities, true_velocities = (
@@ -133,7 +133,7 @@ def histograms(bins: torch.Tensor, hits: torch.Tensor, num_bins: int) -> np.ndar
     return torch.stack(counts, 1).numpy()
 
 
-def divergence(played: np.ndarray, true: np.ndarray, files: np.ndarray, seed: int) -> Figure:
+def divergence(played: np.ndarray, true: np.ndarray, files: np.ndarray, seed: int) -> Estimate:
     """The KL divergence in nats of what is played from what is true, KL(played || true).
 
     Args:

@@ -1,20 +1,13 @@
-"""The windows of a split, all of them at once."""
+"""Drums and what is known of them: all windows of a split at once, or new drums."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from modeling_musicvae import MusicVAEConfig
-from musicvae.data.windows import load_split, load_splits
-from musicvae.training.arguments import (
-    ArchitectureArguments,
-    Arguments,
-    DataArguments,
-    HubArguments,
-    TrainingArguments,
-)
+from ..data.windows import load_windows
 
 
 @dataclass
@@ -35,6 +28,24 @@ class Windows:
     style: list[str]
     file: torch.Tensor
 
+    @classmethod
+    def load(cls, split: str, **source: Any) -> "Windows":
+        """All windows of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+            **source: see `load_windows`.
+        """
+        columns = load_windows(split, **source)[:]
+        _, files = np.unique(columns["midi_filename"], return_inverse=True)
+        return cls(
+            torch.from_numpy(columns["piano_roll"].astype(np.uint8)),
+            torch.from_numpy(columns["timing"]),
+            torch.from_numpy(columns["bpm"]),
+            columns["style"].tolist(),
+            torch.from_numpy(files),
+        )
+
     def __len__(self) -> int:
         return len(self.piano_roll)
 
@@ -53,42 +64,3 @@ class Windows:
         """All windows in order, `batch_size` at a time."""
         for start in range(0, len(self), batch_size):
             yield self.select(range(start, min(start + batch_size, len(self))))
-
-
-def load_windows(
-    data: str,
-    data_dir: str | None,
-    split: str,
-    hop_bars: int,
-    config: MusicVAEConfig,
-) -> Windows:
-    """The windows of a split, as long as a model's sequences.
-
-    Args:
-        data, data_dir: see `DataArguments`.
-        split: "train", "validation" or "test".
-        hop_bars: bars between the starts of two windows; `config.bars` for windows that do not
-            overlap.
-        config: of the model.
-
-    Raises:
-        DatasetFolderError: see `GrooveMIDI` and `MidiFolder`.
-        ValueError: the split has no windows.
-    """
-    arguments = Arguments(
-        DataArguments(data=data, data_dir=data_dir),
-        ArchitectureArguments(bars=config.bars, steps_per_bar=config.steps_per_bar),
-        TrainingArguments(),
-        HubArguments(),
-        command="",
-    )
-    splits = load_splits(arguments)
-    columns = load_split(splits, split, arguments, hop_bars).with_format("numpy")[:]
-    _, files = np.unique(columns["midi_filename"], return_inverse=True)
-    return Windows(
-        torch.from_numpy(columns["piano_roll"].astype(np.uint8)),
-        torch.from_numpy(columns["timing"]),
-        torch.from_numpy(columns["bpm"]),
-        columns["style"].tolist(),
-        torch.from_numpy(files),
-    )

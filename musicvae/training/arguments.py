@@ -15,10 +15,9 @@ from transformers import HfArgumentParser
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from processing.drum_kit import DRUM_NAMES
 
+from ..data.windows import MIDI_DATA
 from ..paths import RECIPES
 
-# Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
-MIDI_DATA = ("groove", "midi_folder", "demo")
 # Fields of the config that the data decide.
 KIT_FIELDS = ("num_drums",)
 
@@ -59,6 +58,11 @@ class DataArguments:
     hit_dropout: float = argument(
         0.0, "augmentation: training sequences lose hits, rather soft ones, with up to this chance"
     )
+
+    @property
+    def source(self) -> str:
+        """Where the drums are from, for messages."""
+        return self.data_dir or self.data
 
 
 def drum_number(name: str) -> int:

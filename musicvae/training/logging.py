@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from modeling_musicvae import MusicVAEModel
 from processing.picture import draw_piano_rolls
 
-from ..data.windows import collate, num_windows, source_of
+from ..data.batches import collate, num_windows
 from ..evaluation.metrics import loss_terms
 from .arguments import Arguments, TrainingArguments
 from .checkpoints import Progress
@@ -91,7 +91,7 @@ def describe(
         size = f"{windows} training windows, {epoch_steps:.1f} steps an epoch"
     lines = {
         "Model": f"{config.decoder}, {config.bars} bars, {parameters / 1e6:.1f} million parameters",
-        "Data": f"{source_of(arguments.data)}, {size}",
+        "Data": f"{arguments.data.source}, {size}",
         "Training": f"to step {training.max_steps} from {progress.step}, {training.batch_size} "
         f"sequences a step, {accelerator.num_processes} process(es) on {accelerator.device.type}, "
         f"mixed precision {accelerator.mixed_precision}",

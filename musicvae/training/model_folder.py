@@ -19,9 +19,12 @@ from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES
 from processing.picture import draw_piano_rolls
 
-from ..data.windows import batches_of, collate, num_windows
-from .arguments import MIDI_DATA, Arguments, TrainingArguments
+from ..data.batches import collate, num_windows, train_windows
+from ..data.windows import MIDI_DATA
+from ..tasks import task_of
+from .arguments import Arguments
 from .checkpoints import Progress, checkpoint_weights
+from .latents import fit_latents
 
 MODEL_FILES = (
     "config.json",
@@ -39,13 +42,6 @@ DATA_NAMES = {
     "groove": "Groove MIDI Dataset",
     "midi_folder": "a folder of MIDI files",
     "demo": "demo grooves",
-}
-# What a user does with a model of each input transform, but for "none".
-VERBS = {
-    "humanize": "humanize(windows.piano_roll)",
-    "tap": "tap_to_drums(windows.piano_roll, windows.timing)",
-    "tap_fixed_velocity": "tap_to_drums(windows.piano_roll, windows.timing)",
-    "remove_drums": "add_drums(windows.piano_roll, windows.timing)",
 }
 
 
@@ -71,11 +67,13 @@ class ModelFolder:
             progress: of the run.
         """
         model = load_model(self.config, weights)
-        model.fit_attribute_vectors(batches_of(self.train_loader))
-        model.fit_latent_distribution(batches_of(self.train_loader))
+        fit_latents(model, train_windows(self.train_loader))
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
-        write_samples(model, self.processor, self.eval_windows, folder, self.arguments.training)
+        training = self.arguments.training
+        write_samples(
+            model, self.processor, self.eval_windows, folder, training.num_samples, training.seed
+        )
         write_model_card(
             self.arguments, model, step, progress, num_windows(self.train_loader), folder
         )
@@ -106,16 +104,17 @@ def load_model(config: MusicVAEConfig, weights: Path) -> MusicVAEModel:
 def write_samples(
     model: MusicVAEModel,
     processor: MusicVAEProcessor,
-    eval_windows: datasets.Dataset,
+    windows: datasets.Dataset,
     folder: Path,
-    training: TrainingArguments,
+    num_samples: int,
+    seed: int,
 ) -> None:
-    """New drums; those of a model that is told what to play go with some validation windows."""
-    generator = torch.Generator().manual_seed(training.seed)
-    index = np.linspace(0, len(eval_windows) - 1, training.num_samples).astype(int)
-    told = collate([eval_windows[int(i)] for i in index])
-    conditioning = model.conditioning(told["piano_roll"], told["timing"])
-    drums = model.sample(training.num_samples, 1.0, generator, *conditioning)
+    """Writes new drums; those of a conditional model go with some of the windows."""
+    generator = torch.Generator().manual_seed(seed)
+    index = np.linspace(0, len(windows) - 1, num_samples).astype(int)
+    drums = collate([windows[int(i)] for i in index])
+    conditioning = model.conditioning(drums["piano_roll"], drums["timing"])
+    drums = model.sample(num_samples, 1.0, generator, *conditioning)
     samples = Path(folder, "samples")
     samples.mkdir()
     for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):
@@ -124,7 +123,7 @@ def write_samples(
         drums.piano_roll.numpy(),
         drums.timing.numpy(),
         folder / "samples.png",
-        titles=[f"sample {number}" for number in range(1, training.num_samples + 1)],
+        titles=[f"sample {number}" for number in range(1, num_samples + 1)],
         steps_per_bar=processor.steps_per_bar,
     )
 
@@ -143,7 +142,7 @@ def write_model_card(
         describe_for_the_hub(arguments, metrics),
         template_path=str(card_template()),
         model=model.config,
-        verb=VERBS.get(model.config.input_transform),
+        task=task_of(model.config),
         added_drums=", ".join(DRUM_NAMES[drum] for drum in model.config.removed_drums),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         data=arguments.data.data,

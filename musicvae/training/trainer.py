@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 
-from ..data.windows import augment, fingerprint, load_data, num_windows
+from ..data.batches import augment, fingerprint, load_data, num_windows
 from ..evaluation.metrics import evaluate
 from .arguments import Arguments, TrainingArguments
 from .checkpoints import (
