@@ -7,12 +7,13 @@ from .onnx_model import DESCRIPTION
 from .paths import RELEASED
 
 
-def export_model(name: str | Path, folder: Path) -> None:
+def export_model(name: str | Path, folder: Path, int8: bool = False) -> None:
     """Writes an exported model, see `onnx_export.export`.
 
     Args:
         name: of a model folder, or of a repository on the Hub.
         folder: absent, or an exported model, which is replaced.
+        int8: see there.
 
     Raises:
         ImportError: onnxscript, which writes the graphs, is missing.
@@ -32,7 +33,7 @@ def export_model(name: str | Path, folder: Path) -> None:
     from .onnx_export import export
 
     model = MusicVAEModel.from_pretrained(name, dtype=torch.float32)
-    export(model, MusicVAEProcessor.from_pretrained(name), Path(name).name, folder)
+    export(model, MusicVAEProcessor.from_pretrained(name), Path(name).name, folder, int8)
 
 
 def exported_releases(cache: Path) -> list[Path]:

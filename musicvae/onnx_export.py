@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
 from .atomic import whole_folder
-from .onnx_model import DESCRIPTION, FORMAT, LATENTS, task_of
+from .onnx_model import DECODER, DESCRIPTION, ENCODER, FORMAT, INT8_DECODER, LATENTS, task_of
 
 OPSET = 20
 MAX_BATCH = 4096
 
 
-def export(model: MusicVAEModel, processor: MusicVAEProcessor, name: str, folder: Path) -> None:
+def export(
+    model: MusicVAEModel,
+    processor: MusicVAEProcessor,
+    name: str,
+    folder: Path,
+    int8: bool = False,
+) -> None:
     """Writes the folder of an exported model, whole or not at all.
 
     Args:
@@ -35,12 +42,15 @@ def export(model: MusicVAEModel, processor: MusicVAEProcessor, name: str, folder
         processor: its own.
         name: of the model, in the description.
         folder: absent, or an exported model, which is replaced.
+        int8: whether to write decoder.int8.onnx too, whose weights are 8-bit integers.
     """
     model = model.eval()
     replace = (folder / DESCRIPTION).is_file()
     with torch.no_grad(), whole_folder(folder, replace) as temporary:
-        _export_graph(ExportedEncoder(model), _encoder_inputs(model), temporary / "encoder.onnx")
-        _export_graph(ExportedDecoder(model), _decoder_inputs(model), temporary / "decoder.onnx")
+        _export_graph(ExportedEncoder(model), _encoder_inputs(model), temporary / ENCODER)
+        _export_graph(ExportedDecoder(model), _decoder_inputs(model), temporary / DECODER)
+        if int8:
+            _quantize(temporary / DECODER, temporary / INT8_DECODER)
         tensors = _write_tensors(model, temporary / LATENTS)
         description = _describe(model, processor, name, tensors, temporary)
         text = json.dumps(description, indent=1) + "\n"
@@ -211,17 +221,26 @@ def _export_graph(module: nn.Module, inputs: dict[str, torch.Tensor], path: Path
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     axes = {name: {1 if name == "uniform" else 0: batch} for name in inputs}
     axes["temperature"] = None
-    program = torch.onnx.export(
-        module.eval(),
-        kwargs=inputs,
-        dynamo=True,
-        opset_version=OPSET,
-        dynamic_shapes={name: axes[name] for name in inputs},
-        input_names=list(inputs),
-        output_names=list(module.outputs),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own deprecations and axes
+        program = torch.onnx.export(
+            module.eval(),
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes={name: axes[name] for name in inputs},
+            input_names=list(inputs),
+            output_names=list(module.outputs),
+            verbose=False,
+        )
     program.save(str(path), external_data=False)
+
+
+def _quantize(decoder: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    options = {"EnableSubgraph": True, "MatMulConstBOnly": True}
+    quantize_dynamic(decoder, target, weight_type=QuantType.QInt8, extra_options=options)
 
 
 def _write_tensors(model: MusicVAEModel, path: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from .random_numbers import DRAWS_STREAM, NOISE_STREAM, PATH_STREAM, normals, un
 
 FORMAT = 1
 DESCRIPTION, LATENTS = "musicvae.json", "latents.bin"
+ENCODER, DECODER, INT8_DECODER = "encoder.onnx", "decoder.onnx", "decoder.int8.onnx"
 TASKS = {"none": "groove", "humanize": "humanize", "tap": "tap", "remove_drums": "add"}
 # The path from one draw of latents to another has at least as many windows, or neighbours would
 # have little in common.
@@ -50,19 +51,22 @@ class OnnxModel:
     the look-back of each sees those before it.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, int8: bool = False):
         """
+        Args:
+            folder: of an exported model.
+            int8: whether to run the decoder of 8-bit weights, if the folder has it.
+
         Raises:
             ExportedModelError: a file is missing or damaged, or of another format.
         """
         folder = Path(folder)
-        self.description = _read_description(folder)
+        decoder = INT8_DECODER if int8 else DECODER
+        self.description = _read_description(folder, (ENCODER, decoder, LATENTS))
         self.config = self.description["config"]
         self.num_steps = self.config["bars"] * self.config["steps_per_bar"]
         self.tensors = _read_tensors(folder, self.description)
-        self.encoder, self.decoder = (
-            _session(folder / f"{name}.onnx") for name in ("encoder", "decoder")
-        )
+        self.encoder, self.decoder = _session(folder / ENCODER), _session(folder / decoder)
 
     def sample(
         self,
@@ -332,7 +336,7 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path, needed: Sequence[str]) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ExportedModelError(
@@ -346,7 +350,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise ExportedModelError(f"{path}: found no whole description: {error!r:.200}") from error
     if found != FORMAT:
         raise ExportedModelError(f"{path}: format: found {found}, expected {FORMAT}")
-    for name in ("encoder.onnx", "decoder.onnx", LATENTS):
+    for name in needed:
         file, facts = folder / name, files.get(name, {})
         if not file.is_file() or file.stat().st_size != facts.get("bytes"):
             raise ExportedModelError(f"{file}: missing or not of its size, export the model again")

@@ -176,6 +176,17 @@ def test_attributes_move_the_latents(folder):
         exported.sample(1, attributes={"loudness": 1.0})
 
 
+@slow
+def test_a_decoder_of_8_bit_weights_gives_nearly_the_same_drums(tmp_path):
+    export(
+        random_model("groove"), MusicVAEProcessor(bars=2), "random", tmp_path / "model", int8=True
+    )
+    whole, rounded = (OnnxModel(folder, int8=int8) for int8 in (False, True))
+    latents = np.zeros((8, 8), np.float32)
+    drums, others = (each.decode(latents).piano_roll for each in (whole, rounded))
+    assert 0.7 < ((drums > 0) == (others > 0)).mean() <= 1
+
+
 def test_an_exported_model_needs_no_torch(folder):
     code = (
         "import sys; from musicvae.onnx_model import OnnxModel\n"
