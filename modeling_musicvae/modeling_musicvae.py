@@ -311,13 +311,15 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         batch: tuple[str, ...] = ("batch",),
         any_bars: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Roll and timing, which is on the grid if there is none.
+        """Roll and timing as tensors; the timing is on the grid if there is none.
 
         Args:
+            piano_roll, timing: tensors, or arrays such as a processor returns.
             name: of the piano roll, for errors.
             batch: names of the axes before drums and steps.
             any_bars: whether there may be any number of whole bars, not only a window's.
         """
+        piano_roll = torch.as_tensor(piano_roll, device=self.device)
         num_drums, num_steps = self.config.num_drums, self.config.num_steps
         unit = self.config.steps_per_bar if any_bars else num_steps
         steps = piano_roll.shape[-1] if piano_roll.ndim else 0
@@ -335,6 +337,7 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
             )
         if timing is None:
             timing = torch.zeros_like(piano_roll, dtype=torch.float32)
+        timing = torch.as_tensor(timing, device=self.device)
         if timing.dtype != torch.float32 or timing.shape != piano_roll.shape:
             raise ValueError(
                 f"{name}'s timing: found {timing.dtype} {tuple(timing.shape)}, expected "

@@ -150,6 +150,16 @@ def test_a_verb_refuses_a_model_that_was_trained_for_another(name, transform):
         verb(random_model(input_transform=transform))
 
 
+def test_arrays_are_taken_as_tensors_are():
+    model = random_model()
+    drums, of_arrays = (
+        model.reconstruct(*given, generator=seeded(0))
+        for given in ((ROLLS, TIMING), (ROLLS.numpy(), TIMING.numpy()))
+    )
+    assert torch.equal(drums.piano_roll, of_arrays.piano_roll)
+    assert torch.equal(drums.timing, of_arrays.timing)
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_names_the_drums_that_have_a_wrong_shape(name):
     model, wrong = random_model(**VERBS[name][0]), ROLLS[:, :, :-1]
