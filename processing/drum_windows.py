@@ -123,7 +123,7 @@ def examples(windows: TrainingWindows, labels: dict) -> Iterator[tuple[str, dict
 
 
 def _fingerprint(data_dir: str) -> str:
-    """Another one for each change in the names, sizes and times of the files of a dataset."""
+    """A hash of the names, sizes and times of the files of a dataset."""
     if not os.path.exists(data_dir):
         raise DatasetFolderError(f"data_dir: {data_dir} does not exist")
     paths = [data_dir]

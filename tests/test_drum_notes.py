@@ -84,7 +84,7 @@ def test_which_of_several_channels_is_not_guessed():
 
 
 @pytest.mark.parametrize("channel", [0, 17, True, "10", None, 1.0])
-def test_a_channel_that_is_none_is_refused(channel):
+def test_an_invalid_channel_is_refused(channel):
     with pytest.raises(ValueError, match=f"^channel: found {channel!r}, expected 1 to 16, 'auto'"):
         check_channel(channel)
 

@@ -423,7 +423,7 @@ def test_a_folder_without_midi_files_is_refused(prepare, folder):
         prepare()
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
     for path in (tmp_path / "a.mid", Path("/dev/zero")):
         if path.parent == tmp_path:
             path.write_bytes(drum_file(note_on(0)))
