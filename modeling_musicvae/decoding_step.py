@@ -93,7 +93,7 @@ class DecodingStep(nn.Module):
                 gates, inputs = self.biases[layer - 1], [hidden[-1], state.hidden[layer]]
             activated = torch.addmm(gates, torch.cat(inputs, 1), weight)
             activated = activated.to(state.cell[layer].dtype).sigmoid()
-            into, forget, new, out = activated.chunk(4, 1)
+            into, forget, new, out = activated.unflatten(1, (4, -1)).unbind(1)
             cell.append(torch.addcmul(forget * state.cell[layer] - into, into, new, value=2))
             hidden.append((out * cell[-1].tanh()).to(weight.dtype))
         frame, features = self.head.draw(hidden[-1], temperature, uniform, fixed)
@@ -225,7 +225,7 @@ def _draw_class(
 ) -> torch.Tensor:
     """A class by `sample_classes` from (batch, classes): (batch,)."""
     if isinstance(temperature, float | int):
-        return logits.argmax(1) if temperature == 0 else _count(logits / temperature, uniform)
+        return logits.argmax(1) if temperature == 0 else _count(logits, uniform, temperature)
     greedy = temperature == 0
     drawn = _count(logits / torch.where(greedy, 1.0, temperature), uniform)
     return torch.where(greedy, logits.argmax(1), drawn)
@@ -238,15 +238,17 @@ def _draw_ordinal(
     if isinstance(temperature, float | int):
         if temperature == 0:
             return _count(logits, torch.full_like(uniform, 0.5))
-        return _count(logits / temperature, uniform)
+        return _count(logits, uniform, temperature)
     greedy = temperature == 0
     logits = logits / torch.where(greedy, 1.0, temperature)
     return _count(logits, torch.where(greedy, 0.5, uniform))
 
 
-def _count(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _count(logits: torch.Tensor, uniform: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """The class on dimension 1 that a uniform number picks: how many cumulative probabilities it
     reaches. ONNX has no `searchsorted`."""
+    if temperature != 1:
+        logits = logits / temperature
     cumulative = torch.softmax(logits, 1).cumsum(1)
     drawn = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(1)
     return drawn.clamp(max=logits.shape[1] - 1)
