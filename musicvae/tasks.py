@@ -38,7 +38,7 @@ TAP = Task(
     released="musicvae-groove-4bar-tap",
     description="It generates drums for a tapped rhythm.",
     conditioned_on="taps",
-    call="tap_to_drums(windows.piano_roll, windows.timing)",
+    call="tap_to_drums(song.piano_roll, song.timing)",
     made="generated from its taps",
 )
 # By the `input_transform` of a model's config.
@@ -59,7 +59,7 @@ TASKS = {
         released="musicvae-groove-4bar-humanize",
         description="It adds the velocity and timing of a drummer to given hits.",
         conditioned_on="hits",
-        call="humanize(windows.piano_roll)",
+        call="humanize(song.piano_roll)",
         made="humanized",
     ),
     "tap": TAP,
@@ -70,7 +70,7 @@ TASKS = {
         released="musicvae-groove-4bar-add-hihat",
         description="It adds drums to given ones.",
         conditioned_on="all other drums",
-        call="add_drums(windows.piano_roll, windows.timing)",
+        call="add_drums(song.piano_roll, song.timing)",
         made="with drums added",
     ),
 }

@@ -44,10 +44,10 @@ def test_the_exported_model_is_the_best_one(train, tmp_path):
 # What the snippet of a model's card does.
 VERBS = {
     "groove_4bar_hits": "model.sample(1, temperature=1.0",
-    "humanize": "model.humanize(windows.piano_roll)",
-    "tap_to_drums": "model.tap_to_drums(windows.piano_roll, windows.timing)",
-    "add_hihat": "model.add_drums(windows.piano_roll, windows.timing)",
-    "hits as controls": "model.sample(len(windows.piano_roll), score=windows.piano_roll)",
+    "humanize": "model.humanize(song.piano_roll)",
+    "tap_to_drums": "model.tap_to_drums(song.piano_roll, song.timing)",
+    "add_hihat": "model.add_drums(song.piano_roll, song.timing)",
+    "hits as controls": "model.sample(len(song.piano_roll), score=song.piano_roll)",
 }
 
 
