@@ -61,7 +61,6 @@ class DrumSong:
         piano_roll: uint8 (windows, 9, steps), windows side by side; silence pads the last one.
         timing: float32 (windows, 9, steps).
         bpm: float32 (windows,), the tempo at the start of each window, in quarters a minute.
-        bars: bars in a window.
         num_bars: bars of the song, without the padding.
         layout: of the file.
         counts: of the notes that were read.
@@ -72,7 +71,6 @@ class DrumSong:
     piano_roll: np.ndarray
     timing: np.ndarray
     bpm: np.ndarray
-    bars: int
     num_bars: int
     layout: SongLayout
     counts: NoteCounts
@@ -134,7 +132,6 @@ def read_song(
         piano_roll=roll,
         timing=timing,
         bpm=bpm_of_bars(layout, bars * np.arange(num_windows)),
-        bars=bars,
         num_bars=place.num_bars,
         layout=layout,
         counts=notes.counts._replace(merged=num_merged),
