@@ -49,6 +49,8 @@ class MusicVAEConfig(PreTrainedConfig):
         encoder_conditioning_size: width of a projection of the encoder's output at each step, on
             which the decoder is conditioned at that step; 0: not at all. For models with an
             input_transform alone, whose encoder does not read what the decoder is to find.
+        styles: names of the styles of which the model has a latent distribution, see
+            `MusicVAEModel.fit_style_distributions`.
         latent_size: width of z.
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
@@ -95,6 +97,7 @@ class MusicVAEConfig(PreTrainedConfig):
     hits_as_controls: bool = False
     input_as_controls: bool = False
     encoder_conditioning_size: int = 0
+    styles: list[str] | tuple[str, ...] = ()
     latent_size: int = 256
     encoder_hidden_size: int = 256
     encoder_num_layers: int = 1
@@ -172,6 +175,10 @@ class MusicVAEConfig(PreTrainedConfig):
                 "with input_transform 'none' the encoder's outputs give away what the decoder is "
                 "to find"
             )
+
+    def validate_styles(self):
+        if "" in self.styles or len(set(self.styles)) < len(self.styles):
+            raise ValueError(f"styles: found {list(self.styles)}, expected different names")
 
     def validate_dropout(self):
         if not 0 <= self.dropout < 1:

@@ -99,6 +99,7 @@ class MusicVAEVerbs:
         history: MusicVAEDecoderOutput | None = None,
         bars: int | None = None,
         attributes: Mapping[str, float] | None = None,
+        style: str | None = None,
     ) -> MusicVAEDecoderOutput:
         """New drums: latents drawn from the prior, or from what `fit_latent_distribution` has
         learned instead, and decoded.
@@ -111,13 +112,15 @@ class MusicVAEVerbs:
             temperature, generator, score, conditioning, history: see `decode`.
             bars: of each of them; if not given, those of a window.
             attributes: names and strengths of what is added to all latents: see `add_attribute`.
+            style: one of `config.styles`, from whose distribution latents are drawn.
 
         Returns:
             (num_samples, drums, bars * steps_per_bar).
 
         Raises:
             ValueError: see `decode`; `num_samples` or `bars` is below 1, or `bars` is more than a
-                window's with a `score` or `conditioning`; there is no vector for an attribute.
+                window's with a `score` or `conditioning`; there is no vector for an attribute, or
+                no such style.
         """
         bars = self.config.bars if bars is None else bars
         for name, number in (("num_samples", num_samples), ("bars", bars)):
@@ -132,7 +135,7 @@ class MusicVAEVerbs:
         past = self._past_frames(history, num_samples)
         windows = []
         for noise in self._wander(num_samples, -(-bars // self.config.bars), generator):
-            latents = self.latents_from_noise(noise)
+            latents = self.latents_from_noise(noise, style)
             for attribute, strength in (attributes or {}).items():
                 latents = self.add_attribute(latents, attribute, strength)
             frames = self._draw_windows(latents, temperature, generator, fixed, conditioning, past)
@@ -157,17 +160,29 @@ class MusicVAEVerbs:
             ]
             yield from torch.stack(paths, 1)[1:num_windows]
 
-    def latents_from_noise(self, noise: torch.Tensor) -> torch.Tensor:
+    def latents_from_noise(self, noise: torch.Tensor, style: str | None = None) -> torch.Tensor:
         """Latents that are distributed as the model's are, of noise that is standard normal.
 
         Args:
             noise: float32 (batch, latent_size).
+            style: whose latents; if not given, those of all drums.
 
         Returns:
             float32 (batch, latent_size); the noise itself, which is the prior's, unless
             `fit_latent_distribution` has learned something else.
+
+        Raises:
+            ValueError: the model has no such style.
         """
-        return self.latent_mean.float() + noise @ self.latent_scale.float().T
+        mean, scale = self.latent_mean, self.latent_scale
+        if style is not None:
+            names = list(self.config.styles)
+            if style not in names:
+                expected = f"one of {names}" if names else "none: this model knows no styles"
+                raise ValueError(f"style: found {style!r}, expected {expected}")
+            number = names.index(style)
+            mean, scale = self.style_means[number], self.style_scales[number]
+        return mean.float() + noise @ scale.float().T
 
     @torch.no_grad()
     def continue_drums(

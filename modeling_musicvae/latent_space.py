@@ -46,8 +46,6 @@ def aggregate_gaussian(
     prior, is ex-post density estimation (Ghosh, Sajjadi, Vergari, Black, Schölkopf: From
     Variational to Deterministic Autoencoders, 2020, arXiv 1903.12436).
 
-    One pass, with sums in float64 of what is left when the first mean is subtracted.
-
     Args:
         posteriors: batches of means and standard deviations, each float (batch, latent_size).
 
@@ -55,20 +53,68 @@ def aggregate_gaussian(
         The mean, float32 (latent_size,), and the scale, float32 (latent_size, latent_size), lower
         triangular: the covariance is scale @ scale.T.
     """
-    count = 0
+    moments = PosteriorMoments()
     for mean, std in posteriors:
-        mean, std = (each.to("cpu", torch.float64) for each in (mean, std))
-        if count == 0:
-            origin = mean[0]
-            total, products = 0, 0
-        rows = mean - origin
-        count += len(rows)
-        total += rows.sum(0)
-        products += rows.T @ rows + (std**2).sum(0).diag()
-    if count == 0:
+        moments.add(mean, std)
+    if moments.count == 0:
         raise ValueError("posteriors: found none, expected at least one")
-    covariance = products / count - total.outer(total) / count**2
-    return (origin + total / count).float(), torch.linalg.cholesky(covariance).float()
+    return moments.mean.float(), torch.linalg.cholesky(moments.covariance).float()
+
+
+class PosteriorMoments:
+    """Mean and covariance of posteriors that are added in batches.
+
+    One pass, with sums in float64 of what is left when the first mean is subtracted.
+
+    Attributes:
+        count: posteriors that were added.
+    """
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Adds posteriors: their means and standard deviations, float (batch, latent_size)."""
+        mean, std = (each.to("cpu", torch.float64) for each in (mean, std))
+        if self.count == 0 and len(mean):
+            self.origin, self.total, self.products = mean[0], 0, 0
+        if len(mean):
+            rows = mean - self.origin
+            self.count += len(rows)
+            self.total += rows.sum(0)
+            self.products += rows.T @ rows + (std**2).sum(0).diag()
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """float64 (latent_size,)."""
+        return self.origin + self.total / self.count
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """float64 (latent_size, latent_size)."""
+        return self.products / self.count - self.total.outer(self.total) / self.count**2
+
+    def shrunk(
+        self, mean: torch.Tensor, scale: torch.Tensor, weight: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The Gaussian of these posteriors and of `weight` more, of another Gaussian.
+
+        Args:
+            mean, scale: of the other, as `aggregate_gaussian` returns them.
+            weight: above 0; the higher, the nearer to the other.
+
+        Returns:
+            Mean and scale, as `aggregate_gaussian` returns them.
+        """
+        mean, scale = (each.to("cpu", torch.float64) for each in (mean, scale))
+        share = self.count / (self.count + weight)
+        difference = self.mean - mean
+        covariance = share * self.covariance + (1 - share) * scale @ scale.T
+        covariance = covariance + share * (1 - share) * difference.outer(difference)
+        return (
+            (mean + share * difference).float(),
+            torch.linalg.cholesky(covariance).float(),
+        )
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ Structure in Music, 2018 (arXiv 1803.05428).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,14 @@ from .drum_attributes import ATTRIBUTES, measure_attributes
 from .drum_patterns import to_hits
 from .drum_transforms import apply_input_transform, drop_hits
 from .generation_musicvae import MusicVAEVerbs
-from .latent_space import aggregate_gaussian, attribute_vectors
+from .latent_space import PosteriorMoments, aggregate_gaussian, attribute_vectors
 from .modules_musicvae import MusicVAEConductor, MusicVAEDecoder, MusicVAEEncoder
 from .output_heads import OutputHead
 from .pretrained_musicvae import MusicVAEPreTrainedModel
+
+# Windows of the model's latent distribution that are added to those of a style: a covariance of
+# latents needs hundreds of windows.
+STYLE_SHRINKAGE = 100
 
 
 @dataclass
@@ -87,6 +91,10 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         self.register_buffer("attribute_vectors", torch.zeros(len(ATTRIBUTES), size))
         self.register_buffer("latent_mean", torch.zeros(size))
         self.register_buffer("latent_scale", torch.eye(size))
+        if config.styles:
+            number = len(config.styles)
+            self.register_buffer("style_means", torch.zeros(number, size))
+            self.register_buffer("style_scales", torch.eye(size).repeat(number, 1, 1))
         self.post_init()
 
     @property
@@ -227,6 +235,41 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         mean, scale = aggregate_gaussian((each.mean, each.std) for each in posteriors)
         self.latent_mean.copy_(mean)
         self.latent_scale.copy_(scale)
+
+    @torch.no_grad()
+    def fit_style_distributions(
+        self,
+        batches: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+        styles: Sequence[str],
+    ) -> None:
+        """Learns, in one pass over drums, where the latents of each style are, and `sample` draws
+        from there if it is asked for that style.
+
+        A style's distribution is shrunk toward the model's: `STYLE_SHRINKAGE` windows of that are
+        added to its own. So call `fit_latent_distribution` first. The names are in the config.
+
+        Args:
+            batches: `piano_roll`, `timing` and, int64 (batch,), the number of the style of each
+                window in `styles`; -1: none of them.
+            styles: names; each has at least one window.
+
+        Raises:
+            ValueError: a style has no windows, or `styles` are not different names.
+        """
+        moments = [PosteriorMoments() for _ in styles]
+        for piano_roll, timing, numbers in batches:
+            posterior = self.encode(piano_roll, timing)
+            for number, each in enumerate(moments):
+                each.add(*(part[numbers == number] for part in posterior.to_tuple()))
+        if missing := [s for s, each in zip(styles, moments, strict=True) if each.count == 0]:
+            raise ValueError(f"styles: found no windows of {missing}, expected some of each")
+        whole = self.latent_mean, self.latent_scale
+        fitted = [each.shrunk(*whole, STYLE_SHRINKAGE) for each in moments]
+        self.config.styles = list(styles)
+        for name, parts in zip(
+            ("style_means", "style_scales"), zip(*fitted, strict=True), strict=True
+        ):
+            self.register_buffer(name, torch.stack(parts).to(self.latent_mean))
 
     @torch.no_grad()
     def fit_attribute_vectors(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:

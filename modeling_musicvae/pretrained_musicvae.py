@@ -23,6 +23,8 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
     main_input_name = "piano_roll"
     # Older checkpoints have none.
     _keys_to_ignore_on_load_missing = [r"^(attribute_vectors|latent_mean|latent_scale)$"]
+    # Where a model is trained on, on other drums.
+    _keys_to_ignore_on_load_unexpected = [r"^(style_means|style_scales)$"]
 
     @classmethod
     def from_pretrained(

@@ -25,6 +25,7 @@ DEFAULTS = {
     "hits_as_controls": False,
     "input_as_controls": False,
     "encoder_conditioning_size": 0,
+    "styles": [],
     "latent_size": 256,
     "encoder_hidden_size": 256,
     "encoder_num_layers": 1,
@@ -58,6 +59,7 @@ CHANGED = {
     "hits_as_controls": True,
     "input_as_controls": True,
     "encoder_conditioning_size": 16,
+    "styles": ["funk", "jazz"],
     "latent_size": 6,
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
@@ -79,7 +81,8 @@ CHANGED = {
 
 def fields(config: MusicVAEConfig) -> dict:
     values = {name: getattr(config, name) for name in DEFAULTS}
-    return values | {"removed_drums": list(config.removed_drums)}
+    lists = ("removed_drums", "styles")
+    return values | {name: list(getattr(config, name)) for name in lists}
 
 
 def test_defaults():
@@ -155,6 +158,7 @@ INVALID = [
     *(("velocity_bins", value) for value in (-1, 128, 8.0, None, True)),
     *(("timing_bins", value) for value in (-1, 2, 8, 9.0, None, True)),
     *(("removed_drums", value) for value in (2, "2", [2.0], None)),
+    *(("styles", value) for value in ("funk", [1], None, ["funk", "funk"], ["funk", ""])),
     ("hits_as_controls", "yes"),
     ("num_drums", 13),
     ("beta_rate", 1),

@@ -19,7 +19,7 @@ from ..data.windows import MIDI_DATA
 from ..paths import RECIPES
 
 # Fields of the config that the data decide.
-KIT_FIELDS = ("num_drums",)
+KIT_FIELDS = ("num_drums", "styles")
 
 
 def argument(default: Any, help: str) -> Any:
