@@ -13,8 +13,8 @@ from training_runs import fixed_noise
 
 import train_accelerate
 from modeling_musicvae import MusicVAEModel
-from musicvae.training import trainer
 from musicvae.training.arguments import TrainingArguments
+from musicvae.training.trainer import Trainer
 
 Trace = dict[str, list]
 
@@ -43,13 +43,13 @@ def main() -> None:
         path = Path(training.output_dir, f"trace-{os.environ['RANK']}.json")
         path.write_text(json.dumps(trace))
 
-    original = trainer.train
+    original = Trainer.train
 
-    def train(accelerator: Any, arguments: Any, *others: Any) -> None:
-        original(accelerator, arguments, *others)
-        write(arguments.training)
+    def train(self: Trainer) -> None:
+        original(self)
+        write(self.training)
 
-    trainer.train = train
+    Trainer.train = train
     register_module_forward_hook(note)
     with fixed_noise() if "FIXED_NOISE" in os.environ else nullcontext():
         train_accelerate.main()

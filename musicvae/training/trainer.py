@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from modeling_musicvae.modeling_musicvae import MusicVAEOutput
 
 from ..data.batches import augment, fingerprint, load_data, num_windows
 from ..evaluation.metrics import evaluate
@@ -69,31 +70,13 @@ def train_model(arguments: Arguments) -> None:
 
 def run_training(arguments: Arguments) -> None:
     training = arguments.training
-    check_trackers(training.report_to)
-    accelerator = Accelerator(
-        mixed_precision=training.mixed_precision,
-        log_with=training.report_to,
-        project_config=ProjectConfiguration(
-            training.output_dir, logging_dir=os.path.join(training.output_dir, "logs")
-        ),
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=training.gradient_accumulation_steps,
-            sync_with_dataloader=False,
-        ),
-    )
-    training.mixed_precision = accelerator.mixed_precision  # the launcher's, if none was given
-    use_all_cores(accelerator)
+    accelerator = start_accelerator(training)
     prepare_output_dir(accelerator, training)
     publishing = arguments.hub.push_to_hub and accelerator.is_main_process
     if publishing:
         arguments.hub.hub_model_id = open_model_repository(arguments.hub, Path(training.output_dir))
     train_loader, eval_loader, processor = load_data(accelerator, arguments)
-    if training.max_steps is None:
-        total = training.num_epochs * num_windows(train_loader)
-        training.max_steps = -(-total // training.batch_size)
-    if training.decay_steps is None:
-        training.decay_steps = training.max_steps
+    set_num_steps(training, num_windows(train_loader))
     run = describe_run(arguments, accelerator.num_processes, fingerprint(train_loader))
     checkpoint = find_checkpoint(training, run)
 
@@ -107,18 +90,18 @@ def run_training(arguments: Arguments) -> None:
     accelerator.init_trackers(PROJECT)
 
     progress = load_checkpoint(accelerator, checkpoint)
-    train_loader = skip_first_batches(
-        train_loader, progress.step * training.gradient_accumulation_steps
-    )
     if progress.step > training.max_steps:
         raise ValueError(
             f"max_steps: found {training.max_steps}, expected at least the {progress.step} that "
             "the checkpoint has"
         )
+    train_loader = skip_first_batches(
+        train_loader, progress.step * training.gradient_accumulation_steps
+    )
     describe(accelerator, arguments, accelerator.unwrap_model(model), train_loader, progress)
     model_folder = ModelFolder(arguments, config, processor, train_loader, eval_loader.dataset)
     publisher = Publisher(arguments.hub, training, model_folder.write) if publishing else None
-    train(
+    Trainer(
         accelerator,
         arguments,
         model,
@@ -128,12 +111,40 @@ def run_training(arguments: Arguments) -> None:
         progress,
         run,
         publisher,
-    )
+    ).train()
     accelerator.end_training()
     if accelerator.is_main_process:
         model_folder.export(progress)
     if publisher:
         publisher.finish(progress)
+
+
+def start_accelerator(training: TrainingArguments) -> Accelerator:
+    """The accelerator of a run; what the launcher has decided is noted in its arguments."""
+    check_trackers(training.report_to)
+    accelerator = Accelerator(
+        mixed_precision=training.mixed_precision,
+        log_with=training.report_to,
+        project_config=ProjectConfiguration(
+            training.output_dir, logging_dir=os.path.join(training.output_dir, "logs")
+        ),
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=training.gradient_accumulation_steps,
+            sync_with_dataloader=False,
+        ),
+    )
+    training.mixed_precision = accelerator.mixed_precision
+    use_all_cores(accelerator)
+    return accelerator
+
+
+def set_num_steps(training: TrainingArguments, num_windows: int | None) -> None:
+    """Fills in the numbers of steps that were not given."""
+    if training.max_steps is None:
+        training.max_steps = -(-training.num_epochs * num_windows // training.batch_size)
+    if training.decay_steps is None:
+        training.decay_steps = training.max_steps
 
 
 def use_all_cores(accelerator: Accelerator) -> None:
@@ -173,105 +184,140 @@ def prepare_output_dir(accelerator: Accelerator, training: TrainingArguments) ->
         remove_unfinished(output_dir)
 
 
-def train(
-    accelerator: Accelerator,
-    arguments: Arguments,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train_loader: DataLoader,
-    eval_loader: DataLoader,
-    progress: Progress,
-    run: Run,
-    publisher: Publisher | None,
-) -> None:
-    """Trains from where `progress` stands to the last step."""
-    training = arguments.training
-    first_step, skipped_in_a_row = progress.step, 0
-    interruption = Interruption(accelerator)
-    bar = tqdm(
-        total=training.max_steps,
-        initial=first_step,
-        unit="step",
-        disable=not accelerator.is_main_process,
-    )
-    model.train()
-    started, seconds_before = time.perf_counter(), progress.seconds
-    speedometer = Speedometer(accelerator.num_processes)
-    for batch in speedometer.watch(train_loader):
-        if progress.step >= training.max_steps:
-            break
-        with accelerator.accumulate(model):
-            output = model(*augment(batch, arguments), step=progress.step)
-            accelerator.backward(output.loss)
-        if not accelerator.sync_gradients:
-            continue
-        if take_step(accelerator, training, model, optimizer, progress.step):
-            skipped_in_a_row = 0
-        else:
-            progress.skipped_steps += 1
-            skipped_in_a_row += 1
-        progress.step += 1
-        progress.seconds = seconds_before + time.perf_counter() - started
-        bar.update()
+@dataclass
+class Trainer:
+    """The steps of a run, from where its progress stands to the last one.
 
-        if progress.step - first_step == LOG_EVERY_STEPS:
-            estimate(accelerator, bar)
-        if progress.step % LOG_EVERY_STEPS == 0:
-            log_step(accelerator, bar, output, speedometer.read(), progress)
-
-        if skipped_in_a_row > training.max_skipped_steps:
-            raise diverged(training, progress, skipped_in_a_row)
-
-        last = progress.step == training.max_steps
-        interrupted = not last and interruption.happened()
-        evaluating = last or progress.step % training.eval_steps == 0
-        saving = last or interrupted or progress.step % training.save_steps == 0
-        if evaluating:
-            saving |= evaluate_and_log(accelerator, training, model, eval_loader, progress)
-        if saving:
-            save_checkpoint(accelerator, training, progress, run)
-            if publisher and not interrupted:
-                publisher.publish(progress)
-        if interrupted:
-            bar.close()
-            if publisher:
-                publisher.wait(time.monotonic() + GRACE_SECONDS)
-            interruption.exit(training)
-        if evaluating or saving:
-            speedometer.restart()
-    bar.close()
-    interruption.end()
-
-
-def take_step(
-    accelerator: Accelerator,
-    training: TrainingArguments,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-) -> bool:
-    """Updates the weights; False, and the weights stay, if the gradient is not finite.
-
-    Where the loss is not finite, neither is its gradient. It is averaged over all processes, so
-    they all do the same.
+    Attributes:
+        accelerator: has prepared model, optimiser and loaders.
+        arguments: of the run, with all numbers of steps.
+        model, optimizer: trained in place.
+        train_loader: batches without end, from the next step on.
+        eval_loader: batches of validation windows.
+        progress: kept up to date.
+        run: is saved with each checkpoint.
+        publisher: publishes checkpoints, if the run is published.
+        skipped_in_a_row: steps just skipped because their gradient was not finite.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(training, step)
-    norm = accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-    finite = math.isfinite(norm)
-    if finite or accelerator.scaler is not None:  # a scaler skips by itself, and learns from it
-        optimizer.step()
-    optimizer.zero_grad()
-    return finite
 
+    accelerator: Accelerator
+    arguments: Arguments
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    train_loader: DataLoader
+    eval_loader: DataLoader
+    progress: Progress
+    run: Run
+    publisher: Publisher | None
+    skipped_in_a_row: int = 0
 
-def diverged(training: TrainingArguments, progress: Progress, num_steps: int) -> FloatingPointError:
-    whole = checkpoints(Path(training.output_dir))
-    return FloatingPointError(
-        f"step {progress.step}: found {num_steps} steps in a row whose gradient is not finite, "
-        f"expected at most {training.max_skipped_steps}. The last good checkpoint is "
-        f"{whole[-1] if whole else 'none'}; a lower --learning_rate may help"
-    )
+    @property
+    def training(self) -> TrainingArguments:
+        return self.arguments.training
+
+    def train(self) -> None:
+        """Trains to the last step, or until a signal ends the process.
+
+        Raises:
+            FloatingPointError: the training has diverged.
+        """
+        progress, max_steps = self.progress, self.training.max_steps
+        interruption, first_step = Interruption(self.accelerator), progress.step
+        is_main = self.accelerator.is_main_process
+        bar = tqdm(total=max_steps, initial=first_step, unit="step", disable=not is_main)
+        self.model.train()
+        started = time.perf_counter() - progress.seconds
+        speedometer = Speedometer(self.accelerator.num_processes)
+        for batch in speedometer.watch(self.train_loader):
+            if progress.step >= max_steps:
+                break
+            output = self.accumulate(batch)
+            if not self.accelerator.sync_gradients:
+                continue
+            self.take_step()
+            progress.seconds = time.perf_counter() - started
+            bar.update()
+            if progress.step - first_step == LOG_EVERY_STEPS:
+                estimate(self.accelerator, bar)
+            if progress.step % LOG_EVERY_STEPS == 0:
+                log_step(self.accelerator, bar, output, speedometer.read(), progress)
+            self.check_convergence()
+            interrupted = progress.step < max_steps and interruption.happened()
+            if self.evaluate_and_save(interrupted):
+                speedometer.restart()
+            if interrupted:
+                bar.close()
+                if self.publisher:
+                    self.publisher.wait(time.monotonic() + GRACE_SECONDS)
+                interruption.exit(self.training)
+        bar.close()
+        interruption.end()
+
+    def accumulate(self, batch: dict[str, torch.Tensor]) -> MusicVAEOutput:
+        """Adds the gradient of a batch, a step or a part of one."""
+        with self.accelerator.accumulate(self.model):
+            output = self.model(*augment(batch, self.arguments), step=self.progress.step)
+            self.accelerator.backward(output.loss)
+        return output
+
+    def take_step(self) -> None:
+        """Updates the weights, or skips the step if the gradient is not finite.
+
+        Where the loss is not finite, neither is its gradient. It is averaged over all processes,
+        so they all do the same.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.training, self.progress.step)
+        max_norm = self.training.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+        finite = math.isfinite(norm)
+        if finite or self.accelerator.scaler is not None:  # a scaler skips and learns from it
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.skipped_steps += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+
+    def check_convergence(self) -> None:
+        """Raises `FloatingPointError` after too many steps in a row that were skipped."""
+        if self.skipped_in_a_row <= self.training.max_skipped_steps:
+            return
+        whole = checkpoints(Path(self.training.output_dir))
+        raise FloatingPointError(
+            f"step {self.progress.step}: found {self.skipped_in_a_row} steps in a row whose "
+            f"gradient is not finite, expected at most {self.training.max_skipped_steps}. The last "
+            f"good checkpoint is {whole[-1] if whole else 'none'}; a lower --learning_rate may help"
+        )
+
+    def evaluate_and_save(self, interrupted: bool) -> bool:
+        """Evaluates and saves if it is time to.
+
+        Returns:
+            Whether it did either.
+        """
+        training, step = self.training, self.progress.step
+        last = step == training.max_steps
+        evaluating = last or step % training.eval_steps == 0
+        saving = last or interrupted or step % training.save_steps == 0
+        if evaluating:
+            saving |= self.evaluate()
+        if saving:
+            save_checkpoint(self.accelerator, training, self.progress, self.run)
+            if self.publisher and not interrupted:
+                self.publisher.publish(self.progress)
+        return evaluating or saving
+
+    def evaluate(self) -> bool:
+        """Evaluates and shows the result; True if it is the best so far."""
+        accelerator, progress, seed = self.accelerator, self.progress, self.training.seed
+        metrics = evaluate(accelerator, self.model, self.eval_loader, seed)
+        log_evaluation(accelerator, metrics, progress)
+        model = accelerator.unwrap_model(self.model)
+        log_pictures(accelerator, model, self.eval_loader, self.training, progress.step)
+        improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
+        if improved:
+            progress.best_step, progress.best_metrics = progress.step, metrics
+        return improved
 
 
 def learning_rate(training: TrainingArguments, step: int) -> float:
@@ -291,20 +337,3 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
         {"params": decayed, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-
-
-def evaluate_and_log(
-    accelerator: Accelerator,
-    training: TrainingArguments,
-    model: torch.nn.Module,
-    eval_loader: DataLoader,
-    progress: Progress,
-) -> bool:
-    """Evaluates and shows the result; True if it is the best so far."""
-    metrics = evaluate(accelerator, model, eval_loader, training.seed)
-    log_evaluation(accelerator, metrics, progress)
-    log_pictures(accelerator, accelerator.unwrap_model(model), eval_loader, training, progress.step)
-    improved = metrics["loss"] < progress.best_metrics.get("loss", math.inf)
-    if improved:
-        progress.best_step, progress.best_metrics = progress.step, metrics
-    return improved
