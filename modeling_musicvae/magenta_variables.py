@@ -39,11 +39,13 @@ def load_magenta_variables(
     """
     sizes = _infer_sizes(variables)
     fields = sizes | {"bars": bars, "input_transform": input_transform} | FIXED_FIELDS
-    model = MusicVAEModel(MusicVAEConfig(**fields))
-    remaining = dict(variables)
-    state_dict = _state_dict(model, remaining)
+    config, remaining = MusicVAEConfig(**fields), dict(variables)
+    with torch.device("meta"):  # no memory for sizes that the variables do not have
+        skeleton = MusicVAEModel(config)
+    state_dict = _state_dict(skeleton, remaining)
     if remaining:
-        raise ValueError(f"variables: found unknown {sorted(remaining)}")
+        raise ValueError(f"variables: found unknown {sorted(remaining)[:3]}")
+    model = MusicVAEModel(config)
     model.load_state_dict(dict(model.named_buffers()) | state_dict)
     return model.eval()
 

@@ -9,22 +9,22 @@ import io
 import json
 import math
 import re
-import urllib.request
+import zipfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import StrictDataclassError
 
 from modeling_musicvae import MusicVAEModel, load_magenta_variables
 from processing import MusicVAEProcessor
 from processing.drum_kit import NUM_DRUMS, PITCH_MAPS
 
 from .atomic import whole_folder
+from .bounded_reading import ReadingError, is_address, read_bounded
 from .hub import explained_errors, open_repository
-from .retrying import retry
 
 STEPS_PER_BAR = 16
 SPEC, MANIFEST = "config.json", "weights_manifest.json"
@@ -43,9 +43,8 @@ KIT = f"{NUM_DRUMS}, those that MusicVAEProcessor reads and writes"
 
 SHARD_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # neither absolute nor upwards
 MAX_JSON_BYTES = 1 << 20
-MAX_NPZ_BYTES = 1 << 32
-PIECE_BYTES = 1 << 20
-ATTEMPTS, TIMEOUT_SECONDS = 3, 30
+MAX_WEIGHTS_BYTES = 1 << 28  # as float32; ten times those of Magenta's largest models of drums
+MAX_DIMENSIONS, MAX_NAME_LENGTH = 4, 200
 
 CARD = """---
 {{ card_data }}
@@ -97,7 +96,7 @@ class MagentaCheckpointError(ValueError):
 
 
 def mismatch(place: str, found: Any, expected: Any) -> MagentaCheckpointError:
-    return MagentaCheckpointError(f"{place}: found {found}, expected {expected}")
+    return MagentaCheckpointError(f"{place}: found {found!s:.200}, expected {expected}")
 
 
 def expect(condition: bool, place: str, found: Any, expected: Any) -> None:
@@ -159,8 +158,11 @@ def convert(checkpoint: str, output_dir: str, bars: int | None = None) -> None:
 def build_model(checkpoint: str, original: Checkpoint) -> MusicVAEModel:
     try:
         model = load_magenta_variables(original.variables, original.bars, original.input_transform)
-    except ValueError as error:
-        raise MagentaCheckpointError(f"{checkpoint}: {error}") from error
+    except (ValueError, StrictDataclassError) as error:
+        *_, reason = str(error).splitlines()
+        raise MagentaCheckpointError(f"{checkpoint}: {reason.strip():.400}") from error
+    for name, parameter in model.named_parameters():
+        expect(bool(parameter.isfinite().all()), f"{checkpoint}: {name}", "NaN or inf", "numbers")
     config = model.config
     expect(config.num_drums == NUM_DRUMS, checkpoint, f"{config.num_drums} drums", KIT)
     outputs = OUTPUTS.get(original.converter, (config.output,))
@@ -209,14 +211,37 @@ def push(folder: str, repo: str) -> str:
 
 
 def read_npz(path: str, bars: int) -> Checkpoint:
-    data = read_bytes(path, MAX_NPZ_BYTES)
+    data = read_bytes(path, MAX_WEIGHTS_BYTES)
     try:
+        check_npz(path, data)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             variables = dict(arrays)
+    except MagentaCheckpointError:
+        raise
     except Exception as error:  # NumPy names no error of its own: damage surfaces as almost any
-        raise MagentaCheckpointError(f"{path}: damaged .npz file: {error}") from error
+        raise MagentaCheckpointError(f"{path}: damaged .npz file: {short(error)}") from error
     checksum = hashlib.sha256(data).hexdigest()
     return Checkpoint(variables, {path.rpartition("/")[2]: checksum}, bars)
+
+
+def check_npz(path: str, data: bytes) -> None:
+    """Adds up what an archive unpacks to, which may be a thousand times its size, before that."""
+    size = 0
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            with archive.open(entry) as member:
+                version = np.lib.format.read_magic(member)
+                place = f"{path}: {short(entry.filename)}"
+                expect(version == (1, 0), place, f"version {version} of .npy", (1, 0))
+                shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+            expect(dtype.kind == "f", place, f"dtype {dtype}", "floating point numbers")
+            size += math.prod(shape) * dtype.itemsize
+    check_size(path, size)
+
+
+def check_size(place: str, size: int) -> None:
+    most = f"at most {MAX_WEIGHTS_BYTES}"
+    expect(size <= MAX_WEIGHTS_BYTES, place, f"{size} bytes of weights", most)
 
 
 # --- A checkpoint for magenta.js ------------------------------------------------------------------
@@ -329,13 +354,17 @@ def parse_manifest(place: str, manifest: Any) -> list[tuple[list[str], list[Tens
             expect(tensor.name not in names, place, f"{tensor.name} twice", "it once")
             names.add(tensor.name)
         groups.append((paths, tensors))
+    size = sum(4 * math.prod(tensor.shape) for _, tensors in groups for tensor in tensors)
+    check_size(place, size)
     return groups
 
 
 def parse_tensor(place: str, spec: Any) -> Tensor:
     match spec:
-        case {"name": str(name), "shape": [*shape], "dtype": dtype} if all(
-            type(size) is int and size >= 0 for size in shape
+        case {"name": str(name), "shape": [*shape], "dtype": dtype} if (
+            len(name) <= MAX_NAME_LENGTH
+            and len(shape) <= MAX_DIMENSIONS
+            and all(type(size) is int and size >= 0 for size in shape)
         ):
             expect(dtype == "float32", f"{place}: {name}", f"dtype {dtype!r}", "'float32'")
         case _:
@@ -365,58 +394,19 @@ def read_shards(folder: str, paths: list[str], size: int) -> list[bytes]:
     return shards
 
 
-# --- Files and addresses --------------------------------------------------------------------------
-
-
-def is_address(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
-
-
 def read_json(place: str) -> Any:
     data = read_bytes(place, MAX_JSON_BYTES)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise MagentaCheckpointError(f"{place}: damaged JSON: {error}") from error
+        raise MagentaCheckpointError(f"{place}: damaged JSON: {error!s:.200}") from error
 
 
 def read_bytes(place: str, max_bytes: int) -> bytes:
-    """All bytes of a file or an address."""
-    read = download if is_address(place) else read_file
     try:
-        data = read(place, max_bytes + 1)
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MagentaCheckpointError(f"{place}: {reason}") from error
-    expect(len(data) <= max_bytes, place, "more bytes", f"at most {max_bytes}")
-    return data
-
-
-def read_file(path: str, max_bytes: int) -> bytes:
-    with open(path, "rb") as file:
-        return read_pieces(file, max_bytes)
-
-
-def download(url: str, max_bytes: int) -> bytes:
-    """Tries again where line or server fail, not where the server refuses."""
-
-    def read() -> bytes:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-            return read_pieces(response, max_bytes)
-
-    def is_transient(error: Exception) -> bool:
-        failed = isinstance(error, (OSError, HTTPException))
-        return failed and getattr(error, "code", 500) >= 500
-
-    return retry(read, is_transient, ATTEMPTS)
-
-
-def read_pieces(stream: BinaryIO, max_bytes: int) -> bytes:
-    """Reads as `stream.read(max_bytes)`, which would take memory for all that may be asked for."""
-    data = bytearray()
-    while piece := stream.read(min(max_bytes - len(data), PIECE_BYTES)):
-        data += piece
-    return bytes(data)
+        return read_bounded(place, max_bytes)
+    except ReadingError as error:
+        raise MagentaCheckpointError(str(error)) from error
 
 
 def short(value: Any) -> str:

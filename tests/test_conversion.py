@@ -4,14 +4,15 @@ why not.
 The recorded checkpoints, and what magenta.js computed with them, are described beside them.
 """
 
-import base64
 import hashlib
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +31,7 @@ from test_magenta_variables import Arrays, random_variables
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel, load_magenta_variables
 from modeling_musicvae.drum_patterns import DEFAULT_VELOCITY, from_patterns
-from musicvae import retrying
+from musicvae import bounded_reading, retrying
 from musicvae.conversion import MagentaCheckpointError, convert
 from processing import MusicVAEProcessor
 from processing.drum_kit import PITCH_MAPS
@@ -488,7 +489,10 @@ DAMAGE = {
     ),
     "a tensor without shape": (tensor(shape=None), "expected a tensor's name, shape and dtype$"),
     "a negative shape": (tensor(shape=[-1, 2]), "expected a tensor's name, shape and dtype$"),
-    "a shape beyond memory": (tensor(shape=[1 << 60, 1 << 60]), rf"/{SHARD}: found \d+ bytes, exp"),
+    "a shape beyond memory": (
+        tensor(shape=[1 << 60, 1 << 60]),
+        rf"/{MANIFEST}: found \d+ bytes of weights, expected at most 268435456$",
+    ),
     "unknown dtype": (tensor(dtype="int32"), f"{FIRST}: found dtype 'int32', expected 'float32'$"),
     "unknown quantization": (
         tensor(quantization={"dtype": "float16", "scale": 1, "min": 0}),
@@ -593,8 +597,108 @@ def test_a_damaged_npz_file_is_named(damage, variables, tmp_path):
 def test_pickled_objects_are_not_loaded(tmp_path):
     path = tmp_path / "variables.npz"
     np.savez(path, encoder=np.array([{}], dtype=object))
-    with pytest.raises(MagentaCheckpointError, match=f"^{path}: damaged .npz file: "):
+    with pytest.raises(MagentaCheckpointError, match=f"^{path}: .*: found dtype object, expected"):
         convert(str(path), str(tmp_path / "model"))
+
+
+def write_npz(path: Path, shape: tuple[int, ...], dtype: str = "<f4", version: int = 1) -> None:
+    """An archive of zeros that says of its array what is given, and is small."""
+    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    length = len(header).to_bytes(2 if version == 1 else 4, "little")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", b"\x93NUMPY" + bytes([version, 0]) + length + header)
+
+
+NPZ_BOMBS = {
+    "many numbers": ({"shape": (10**12,)}, r"found 4\d+ bytes of weights, expected at most"),
+    "long numbers": (
+        {"shape": (1,), "dtype": "<U1000000"},
+        "found dtype .*expected float",
+    ),
+    "a long header": (
+        {"shape": (1,), "version": 2},
+        r": found version \(2, 0\) of .npy, exp",
+    ),
+}
+
+
+@pytest.mark.parametrize("contents, message", NPZ_BOMBS.values(), ids=NPZ_BOMBS)
+def test_an_npz_file_is_not_unpacked_to_more_than_a_model(contents, message, tmp_path):
+    write_npz(path := tmp_path / "bomb.npz", **contents)
+    with pytest.raises(MagentaCheckpointError, match=f"^{path}: {message}"):
+        convert(str(path), str(tmp_path / "model"))
+
+
+def test_sizes_are_compared_before_a_model_is_made_of_them(variables, tmp_path):
+    wide = {**variables, "encoder/mu/bias": np.zeros(8000, np.float32)}
+    write_checkpoint(tmp_path / "js", wide)
+    assert_refused(tmp_path, r": found shape \(12, 5\) for encoder/mu/kernel, exp.* 8000\)$")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(bad, variables, tmp_path):
+    damaged = {**variables, "encoder/mu/bias": np.full_like(variables["encoder/mu/bias"], bad)}
+    write_checkpoint(tmp_path / "js", damaged)
+    assert_refused(tmp_path, ": encoder.mean.bias: found NaN or inf, expected numbers$")
+
+
+@pytest.mark.parametrize("name", [CONFIG, MANIFEST, SHARD])
+@pytest.mark.parametrize("kind", ["pipe", "device", "long file"])
+def test_no_more_is_read_than_a_file_may_have(kind, name, variables, tmp_path):
+    write_checkpoint(tmp_path / "js", variables)
+    place = tmp_path / "js" / name
+    place.unlink()
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.touch()
+        os.truncate(place, 1 << 40)
+    assert_refused(tmp_path, f"/{name}: found (no regular file, expected one|more bytes, expected)")
+
+
+class EndlessHandler(BaseHTTPRequestHandler):
+    """Sends without end: as `server.way` says, fast, or a byte now and then, also in its head."""
+
+    def do_GET(self):
+        try:
+            if self.server.way == "slow head":
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Drums: ")
+            else:
+                self.send_response(200)
+                if self.server.way == "long":
+                    self.send_header("Content-Length", str(1 << 60))
+                self.end_headers()
+            while not self.server.ended.wait(0 if self.server.way == "fast" else 0.01):
+                self.wfile.write(bytes(1 << 16) if self.server.way == "fast" else b" ")
+        except OSError:
+            pass  # the client has enough
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    "way, message",
+    [
+        ("fast", "found more bytes, expected at most 1048576$"),
+        ("long", r"found 1152921504606846976 bytes, expected at most 1048576$"),
+        ("slow", "the server has not sent it within 1 s$"),
+        ("slow head", "the server has not sent it within 1 s$"),
+    ],
+)
+def test_a_server_that_sends_without_end_is_given_up(way, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(bounded_reading, "PATIENCE", 1)
+    monkeypatch.setattr(bounded_reading, "SLOWEST", 1 << 40)
+    with serve(EndlessHandler) as server:
+        server.way, server.ended = way, threading.Event()
+        with pytest.raises(
+            MagentaCheckpointError, match=f"^{server.address}/config.json: {message}"
+        ):
+            convert(server.address, str(tmp_path / "model"))
+        server.ended.set()
 
 
 def test_bars_are_for_npz_files_alone(variables, tmp_path):
@@ -622,56 +726,20 @@ def test_an_empty_folder_is_filled(variables, tmp_path):
 # The command
 
 
-class HubHandler(BaseHTTPRequestHandler):
-    """As much of the Hub as it takes to make a repository and commit to it."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        url = f"http://{self.headers['Host']}/me/drums"
-        if self.path == "/api/repos/create":
-            answer = {"url": url}
-        elif self.path == "/api/validate-yaml":
-            answer = {"errors": [], "warnings": []}
-        elif self.path == "/api/models/me/drums/preupload/main":
-            paths = [file["path"] for file in json.loads(body)["files"]]
-            mode = {"uploadMode": "regular", "shouldIgnore": False}
-            answer = {"files": [{"path": path} | mode for path in paths]}
-        else:
-            self.server.commits.append([json.loads(line) for line in body.splitlines()])
-            answer = {"commitOid": "0" * 40, "commitUrl": f"{url}/commit/{'0' * 40}"}
-        data = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-def test_the_command_converts_and_publishes_in_one_commit(variables, tmp_path):
+def test_the_command_converts_and_publishes_in_one_commit(hub, environment, variables, tmp_path):
     write_checkpoint(tmp_path / "js", variables)
     command = [sys.executable, "-m", "musicvae", "convert", "js", "--output_dir", "model"]
-    with serve(HubHandler) as hub:
-        hub.commits = []
-        environment = {
-            "HF_ENDPOINT": hub.address,
-            "HF_TOKEN": "hf_test",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
-        subprocess.run(
-            [*command, "--push_to_hub", "me/drums"],
-            cwd=tmp_path,
-            env=os.environ | environment,
-            check=True,
-            timeout=300,
-        )
-    ((header, *operations),) = hub.commits
-    assert header["value"]["summary"] == "Convert from Magenta"
-    committed = {
-        operation["value"]["path"]: base64.b64decode(operation["value"]["content"])
-        for operation in operations
-    }
-    assert committed == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    subprocess.run(
+        [*command, "--push_to_hub", "converted"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        check=True,
+        timeout=300,
+    )
+    repo = hub.repo("ann/converted")
+    assert [commit.title for commit in repo.history()] == [
+        "Convert from Magenta",
+        "initial commit",
+    ]
+    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert repo.files() == files
