@@ -591,3 +591,8 @@ def client_process(environment: dict[str, str]) -> Iterator[Client]:
                 patch.setenv(name, value)
             pool.submit(int).result()  # the first call starts the process, which inherits them
         yield lambda function, *args, **kwargs: pool.submit(function, *args, **kwargs).result(120)
+
+
+def asked(hub: LoopbackHub, method: str, part: str) -> int:
+    """How often."""
+    return sum(method == m and part in path for m, path in hub.requests)

@@ -25,9 +25,8 @@ import pretty_midi
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import Arrays, drum_file, note_on, random_variables, tempo
 from huggingface_hub import ModelCard
-from midi_factory import drum_file, note_on, tempo
-from test_magenta_variables import Arrays, random_variables
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel, load_magenta_variables
 from modeling_musicvae.drum_patterns import DEFAULT_VELOCITY, from_patterns

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from datasets import Features
 from huggingface_hub import DatasetCard
-from loopback_hub import Repository
-from test_loopback_hub import asked
+from loopback_hub import Repository, asked
 
 from musicvae.data.dataset_repository import NUM_SHARDS, push_groove
 from musicvae.hub import RepositoryError

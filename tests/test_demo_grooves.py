@@ -7,7 +7,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
-from midi_factory import INFO_COLUMNS
+from factories import INFO_COLUMNS
 
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import PITCH_MAPS

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from midi_factory import (
+from factories import (
     CLOSED_HI_HAT,
     KICK,
     SNARE,

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from midi_factory import (
+from factories import (
     CLOSED_HI_HAT,
     KICK,
     SNARE,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_models import (
+from factories import (
     CONDITIONED,
     EXPRESSIVE,
     LATENTS,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import random_model
 from safetensors.torch import load_file
-from tiny_models import random_model
 from training_runs import LEARNED_LAST, tiny_model
 
 from musicvae.cli import main

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
-from played_windows import windows_of
+from factories import GIVEN_HITS, NO_EXPRESSION, nine_drum_model, nine_drum_windows, windows_of
 
 from modeling_musicvae.drum_attributes import ATTRIBUTES
 from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
@@ -62,9 +61,9 @@ def test_a_vector_that_is_not_fitted_is_left_out():
     [
         pytest.param({}, NAMES, id="all"),
         pytest.param(
-            HITS_ALONE, ["density", "syncopation", "hihat_density", "swing"], id="hits alone"
+            NO_EXPRESSION, ["density", "syncopation", "hihat_density", "swing"], id="hits alone"
         ),
-        pytest.param(TOLD, ["mean_velocity", "swing"], id="told the hits"),
+        pytest.param(GIVEN_HITS, ["mean_velocity", "swing"], id="told the hits"),
     ],
 )
 def test_only_attributes_that_the_model_plays_are_measured(settings, names):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from played_windows import random_windows, windows_of
-from tiny_models import seeded
+from factories import random_windows, seeded, windows_of
 
 from modeling_musicvae.drum_transforms import TAP_DRUM
 from musicvae.evaluation import baselines

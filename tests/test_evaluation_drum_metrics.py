@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from factories import random_windows, windows_of
 from hypothesis import given
 from hypothesis import strategies as st
-from played_windows import random_windows, windows_of
 
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation import baselines

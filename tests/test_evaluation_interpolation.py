@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from factories import random_model, random_windows, seeded
 from hypothesis import given
 from hypothesis import strategies as st
-from played_windows import random_windows
-from tiny_models import random_model, seeded
 
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 from musicvae.evaluation.bootstrap import Estimate

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_models import pattern_logits
+from factories import pattern_logits
 from torch.distributions import Normal, kl_divergence
 from torch.utils.data import DataLoader
 from training_runs import HITS_METRICS, METRICS, WAYS, tiny_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
+from factories import GIVEN_HITS, NO_EXPRESSION, nine_drum_model, nine_drum_windows
 
 from musicvae.evaluation.evaluate import choose_parts
 from musicvae.evaluation.plots import (
@@ -28,8 +28,10 @@ ALL |= {"latent_space.png"}
     ("settings", "missing"),
     [
         pytest.param({}, set(), id="all"),
-        pytest.param(HITS_ALONE, set(), id="hits alone"),
-        pytest.param(TOLD | {"input_transform": "humanize"}, {"interpolation.png"}, id="humanize"),
+        pytest.param(NO_EXPRESSION, set(), id="hits alone"),
+        pytest.param(
+            GIVEN_HITS | {"input_transform": "humanize"}, {"interpolation.png"}, id="humanize"
+        ),
         pytest.param({"input_transform": "tap"}, set(), id="tap"),
         pytest.param({"input_transform": "remove_drums"}, set(), id="remove drums"),
         pytest.param({"bars": 1}, set(), id="one bar"),

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from played_windows import random_windows
-from tiny_models import EXPRESSIVE, OUTPUTS, random_model
+from factories import EXPRESSIVE, OUTPUTS, random_model, random_windows
 from torch.utils.data import DataLoader
 
 from musicvae.evaluation.drum_metrics import join, measure_drums

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny_models import random_model
+from factories import random_model
 
 from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.report import (

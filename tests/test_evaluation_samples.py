@@ -6,11 +6,10 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from factories import GIVEN_HITS, NO_EXPRESSION, nine_drum_model, nine_drum_windows, windows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from nine_drums import HITS_ALONE, TOLD, nine_drum_model, nine_drum_windows
-from played_windows import windows_of
 
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation.bootstrap import Estimate
@@ -76,7 +75,7 @@ def test_only_what_a_model_decides_is_a_feature():
     windows = nine_drum_windows()
     names = {
         kind: set(features(windows, nine_drum_model(**settings).config))
-        for kind, settings in {"all": {}, "hits": HITS_ALONE, "told": TOLD}.items()
+        for kind, settings in {"all": {}, "hits": NO_EXPRESSION, "told": GIVEN_HITS}.items()
     }
     assert names["told"] == OF_EXPRESSION
     assert names["hits"] == names["all"] - OF_EXPRESSION
@@ -168,7 +167,7 @@ def test_samples_are_seeded():
 
 def test_a_model_that_is_told_the_hits_samples_those_of_the_windows_in_turn():
     windows = nine_drum_windows(3)
-    samples = draw_samples(nine_drum_model(**TOLD), windows, 5, seed=0)
+    samples = draw_samples(nine_drum_model(**GIVEN_HITS), windows, 5, seed=0)
     scores = windows.select([0, 1, 2, 0, 1])
     assert torch.equal(samples.piano_roll > 0, scores.piano_roll > 0)
 
@@ -188,6 +187,6 @@ def test_samples_that_are_the_windows_are_found_alike_and_memorised():
 
 
 def test_of_a_model_that_is_told_the_hits_only_the_distributions_are_measured():
-    windows, config = nine_drum_windows(), nine_drum_model(**TOLD).config
+    windows, config = nine_drum_windows(), nine_drum_model(**GIVEN_HITS).config
     measures = measure_samples(windows, windows, windows, windows, config, seed=0)
     assert set(measures) == {"distributions"}

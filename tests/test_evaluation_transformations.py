@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from played_windows import random_windows, windows_of
-from tiny_models import random_model
+from factories import random_model, random_windows, windows_of
 
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation.transformations import (

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from factories import random_windows
 from hypothesis import given
 from hypothesis import strategies as st
-from played_windows import random_windows
 
 from musicvae.evaluation.windows import Windows
 from processing import GrooveMIDI

@@ -14,7 +14,7 @@ import aiohttp
 import datasets
 import numpy as np
 import pytest
-from midi_factory import INFO_COLUMNS, drum_file, note_on
+from factories import INFO_COLUMNS, drum_file, note_on
 
 from processing import GrooveMIDI, MusicVAEProcessor, groove_midi, processing_musicvae
 from processing.drum_kit import DRUM_NAMES

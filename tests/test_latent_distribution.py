@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import LATENT_SIZE, random_model, random_rolls, random_timing, seeded
 from safetensors.torch import load_file, save_file
-from tiny_models import LATENT_SIZE, random_model, random_rolls, random_timing, seeded
 
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.latent_space import aggregate_gaussian

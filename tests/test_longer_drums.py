@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from tiny_models import (
+from factories import (
     BARS,
     CONDITIONED,
     LATENT_SIZE,

@@ -12,6 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import httpx2
 import numpy as np
 import pytest
+from factories import random_model
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -19,8 +20,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from loopback_hub import Client, LoopbackHub, Repository, client_process
-from tiny_models import random_model
+from loopback_hub import Client, Repository, asked, client_process
 
 from modeling_musicvae import MusicVAEModel
 
@@ -90,11 +90,6 @@ def commit(client, api) -> Callable[..., Any]:
         return client(api.create_commit, repo.id, operations, commit_message=text, **settings)
 
     return commit
-
-
-def asked(hub: LoopbackHub, method: str, part: str) -> int:
-    """How often."""
-    return sum(method == m and part in path for m, path in hub.requests)
 
 
 # Accounts and repositories

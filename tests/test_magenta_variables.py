@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import Arrays, in_magenta_layout, random_variables
 
-from modeling_musicvae import MusicVAEConfig, MusicVAEModel, load_magenta_variables
+from modeling_musicvae import MusicVAEModel, load_magenta_variables
 from modeling_musicvae.modeling_musicvae import MusicVAEOutput
 
 RECORDED = Path(__file__).parents[2] / "shared/parity/tf"
-Arrays = dict[str, np.ndarray]
 
 
 def recorded(name: str) -> Arrays:
@@ -31,80 +31,10 @@ def original(request) -> tuple[Arrays, Arrays]:
     return recorded(f"{request.param}_vars"), recorded(f"{request.param}_io")
 
 
-# From our names and layout to the original's
-
-
-def lstm_cells(config: MusicVAEConfig) -> dict[str, tuple[str, str]]:
-    """The original's name of each LSTM cell, with our module and the suffix of its parameters."""
-    cells = {}
-    for layer in range(config.encoder_num_layers):
-        for scope, suffix in (("fw", f"l{layer}"), ("bw", f"l{layer}_reverse")):
-            cell = f"encoder/cell_{layer}/bidirectional_rnn/{scope}/multi_rnn_cell/cell_0"
-            cells[cell] = "encoder.lstm", suffix
-    decoder = "decoder"
-    if config.decoder == "hierarchical":
-        decoder = "core_decoder/decoder"
-        for layer in range(config.conductor_num_layers):
-            cells[f"decoder/hierarchical_level_0/cell_{layer}"] = "conductor.lstm", f"l{layer}"
-    for layer in range(config.decoder_num_layers):
-        cells[f"{decoder}/multi_rnn_cell/cell_{layer}"] = "decoder.lstm", f"l{layer}"
-    return {f"{cell}/lstm_cell": ours for cell, ours in cells.items()}
-
-
-def dense_layers(config: MusicVAEConfig) -> dict[str, str]:
-    """The original's name of each dense layer, with ours."""
-    layers = {"encoder/mu": "encoder.mean", "encoder/sigma": "encoder.std"}
-    decoder = "decoder"
-    if config.decoder == "hierarchical":
-        decoder = "core_decoder/decoder"
-        conductor = "conductor.initial_state.projection"
-        layers["decoder/hierarchical_level_0/initial_state"] = conductor
-    layers[f"{decoder}/z_to_initial_state"] = "decoder.initial_state.projection"
-    layers[f"{decoder}/output_projection"] = "decoder.output"
-    return layers
-
-
-def nade_weights(config: MusicVAEConfig) -> dict[str, str]:
-    """The original's name of each weight of the NADE, with ours."""
-    if config.output != "nade":
-        return {}
-    decoder = "core_decoder/decoder" if config.decoder == "hierarchical" else "decoder"
-    names = {"w_enc": "w_enc", "w_dec_t": "w_dec"}
-    return {f"{decoder}/nade/{theirs}": f"decoder.head.{ours}" for theirs, ours in names.items()}
-
-
 def magenta_gradients(model: MusicVAEModel) -> Arrays:
     return in_magenta_layout(
         model.config, {name: parameter.grad for name, parameter in model.named_parameters()}
     )
-
-
-def magenta_variables(model: MusicVAEModel) -> Arrays:
-    """The model's parameters: our two biases are one, and the forget gate's 1 is not part of it."""
-    tensors = dict(model.state_dict())
-    for module, suffix in lstm_cells(model.config).values():
-        bias = tensors[f"{module}.bias_ih_{suffix}"] + tensors[f"{module}.bias_hh_{suffix}"]
-        i, f, g, o = bias.chunk(4)
-        tensors[f"{module}.bias_ih_{suffix}"] = torch.cat([i, f - 1, g, o])
-    return in_magenta_layout(model.config, tensors)
-
-
-def in_magenta_layout(config: MusicVAEConfig, tensors: dict[str, torch.Tensor]) -> Arrays:
-    arrays = {}
-    for theirs, (module, suffix) in lstm_cells(config).items():
-        weight = [tensors[f"{module}.weight_{kind}_{suffix}"] for kind in ("ih", "hh")]
-        for name, tensor in (
-            ("kernel", torch.cat(weight, 1)),
-            ("bias", tensors[f"{module}.bias_ih_{suffix}"]),
-        ):
-            i, f, g, o = tensor.chunk(4)
-            arrays[f"{theirs}/{name}"] = torch.cat([i, g, f, o]).numpy().T
-    for theirs, ours in dense_layers(config).items():
-        arrays[f"{theirs}/kernel"] = tensors[f"{ours}.weight"].numpy().T
-        arrays[f"{theirs}/bias"] = tensors[f"{ours}.bias"].numpy()
-    for theirs, ours in nade_weights(config).items():
-        arrays[theirs] = tensors[ours].numpy()[:, None]
-    return arrays
 
 
 # Equality with the original
@@ -226,19 +156,6 @@ def test_five_steps_of_training_are_the_originals(original):
 
 
 # Reading the sizes
-
-
-def random_variables(**sizes) -> tuple[MusicVAEModel, Arrays]:
-    """A model with random weights, and these as the original would have called them."""
-    torch.manual_seed(0)
-    defaults = {"latent_size": 5, "encoder_hidden_size": 6, "decoder_hidden_size": 7}
-    defaults |= {"lookback_bars": 0, "dropout": 0.0, "beta_rate": 0.0}
-    if sizes.get("output", "categorical") == "categorical":
-        defaults |= {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
-    model = MusicVAEModel(MusicVAEConfig(**defaults | {"conductor_hidden_size": 8} | sizes))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return model.eval(), magenta_variables(model)
 
 
 ARCHITECTURES = {

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from midi_factory import (
+from factories import (
     Event,
     chunk,
     ending_at,

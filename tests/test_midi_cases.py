@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from midi_factory import (
+from factories import (
     Event,
     chunk,
     drum_file,

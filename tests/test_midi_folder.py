@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from midi_factory import drum_file, note_on, tempo
+from factories import drum_file, note_on, tempo
 
 from processing import GrooveMIDI, MidiFolder, MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES

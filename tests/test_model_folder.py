@@ -15,6 +15,7 @@ from training_runs import (
     LEARNED_LAST,
     MOST,
     RECIPES,
+    STRANGER,
     best_checkpoint,
     checkpoint_names,
     differing_weights,
@@ -148,31 +149,6 @@ def test_the_hub_reads_the_results_of_the_best_model_from_the_card(quickstart):
     assert {(result.dataset_type, result.dataset_split) for result in results} == {
         ("demo", "validation")
     }
-
-
-# What someone runs who has the libraries and the folder, and nothing of ours.
-STRANGER = """
-import sys
-
-OURS = {"modeling_musicvae", "processing", "train_accelerate", "musicvae"}
-
-
-class NotInstalled:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in OURS:
-            raise ImportError(f"{name} is not installed")
-
-
-sys.meta_path.insert(0, NotInstalled())
-
-import torch
-from transformers import AutoModel, AutoProcessor
-
-model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
-drums = model.sample(1, generator=torch.Generator().manual_seed(0))
-processor.decode(drums.piano_roll[0], drums.timing[0], bpm=100).write("groove.mid")
-"""
 
 
 def test_the_folder_works_where_nothing_of_ours_is_installed(quickstart, tmp_path):

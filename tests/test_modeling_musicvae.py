@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import (
+from factories import (
     BARS,
     CONDITIONED_OR_NOT,
     EXPRESSIVE,

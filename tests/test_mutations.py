@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from midi_factory import (
+from factories import (
     INFO_COLUMNS,
     chunk,
     drum_file,

@@ -17,18 +17,9 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
+from factories import KICK, SNARE, Event, drum_file, note_off, note_on, tempo, time_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from midi_factory import (
-    KICK,
-    SNARE,
-    Event,
-    drum_file,
-    note_off,
-    note_on,
-    tempo,
-    time_signature,
-)
 from transformers import AutoProcessor
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel

@@ -21,10 +21,8 @@ import pytest
 import torch
 import training_runs
 from huggingface_hub import ModelCard
-from loopback_hub import Client, Repository
-from test_loopback_hub import asked
-from test_model_folder import STRANGER
-from training_runs import RUN, TWO_PROCESSES, assert_ends_like, launch, launched, parse
+from loopback_hub import Client, Repository, asked
+from training_runs import RUN, STRANGER, TWO_PROCESSES, assert_ends_like, launch, launched, parse
 
 from modeling_musicvae import MusicVAEModel
 from musicvae.hub import RepositoryError

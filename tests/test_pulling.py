@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import BARS, SIZES, STEPS_PER_BAR, random_model
 from huggingface_hub import HfApi, snapshot_download
 from loopback_hub import Repository
 from safetensors.torch import load_file, save_file
-from tiny_models import BARS, SIZES, STEPS_PER_BAR, random_model
 from transformers import AutoModel, BertConfig
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel

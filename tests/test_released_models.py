@@ -6,7 +6,7 @@ import sys
 import pytest
 from huggingface_hub import ModelCard
 from released_folders import check_figures, check_weights
-from test_model_folder import STRANGER
+from training_runs import STRANGER
 
 from modeling_musicvae import MusicVAEModel
 from musicvae.paths import RELEASED

@@ -7,8 +7,8 @@ import numpy as np
 import pretty_midi
 import pytest
 import torch
+from factories import seeded
 from PIL import Image
-from tiny_models import seeded
 from training_runs import tiny_model
 
 from modeling_musicvae import MusicVAEModel

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_models import (
+from factories import (
     CONDITIONED_OR_NOT,
     LATENTS,
     ROLLS,

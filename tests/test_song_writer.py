@@ -7,16 +7,9 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+from factories import SNARE, drum_file, ending_at, note_on, tempo, time_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from midi_factory import (
-    SNARE,
-    drum_file,
-    ending_at,
-    note_on,
-    tempo,
-    time_signature,
-)
 
 from processing import MusicVAEProcessor
 from processing.errors import PianoRollError

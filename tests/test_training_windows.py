@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from midi_factory import drum_file, ending_at, note_on, tempo, time_signature
+from factories import drum_file, ending_at, note_on, tempo, time_signature
 
 from processing import MusicVAEProcessor
 from processing.errors import TimeSignatureError

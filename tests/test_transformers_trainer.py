@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import SIZES
+from factories import SIZES
 from transformers import Trainer, TrainingArguments
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel

@@ -239,3 +239,28 @@ def launch(output_dir: Path, *launcher_argv: str, **arguments) -> str:
         printed, _ = process.communicate()
     assert process.returncode == 0, printed
     return printed
+
+
+# What someone runs who has the libraries and the folder, and nothing of ours.
+STRANGER = """
+import sys
+
+OURS = {"modeling_musicvae", "processing", "train_accelerate", "musicvae"}
+
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OURS:
+            raise ImportError(f"{name} is not installed")
+
+
+sys.meta_path.insert(0, NotInstalled())
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+drums = model.sample(1, generator=torch.Generator().manual_seed(0))
+processor.decode(drums.piano_roll[0], drums.timing[0], bpm=100).write("groove.mid")
+"""
