@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from tiny_models import LATENT_SIZE, random_model, random_rolls, random_timing, seeded
+from factories import LATENT_SIZE, random_model, random_rolls, random_timing, seeded
 
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.latent_space import PosteriorMoments, aggregate_gaussian
