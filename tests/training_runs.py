@@ -89,7 +89,7 @@ RUN = {
 }
 
 # What an export has beside the weights of a checkpoint: it is learned when training is over.
-LEARNED_LAST = ["attribute_vectors", "latent_mean", "latent_scale"]
+LEARNED_LAST = ["attribute_vectors", "latent_mean", "latent_scale", "style_means", "style_scales"]
 
 TWO_PROCESSES = [
     "--multi_gpu",
@@ -187,10 +187,13 @@ def scalars(output_dir: Path) -> dict[str, dict[int, float]]:
 
 
 def differing_weights(folder: Path, other: Path) -> list[str]:
-    """Names of the tensors that both folders hold, but not with the same bits."""
+    """Names of the tensors that the folders do not both hold with the same bits."""
     weights, others = (load_file(path / WEIGHTS) for path in (folder, other))
-    assert weights.keys() == others.keys()
-    return [name for name in weights if not torch.equal(weights[name], others[name])]
+    names = sorted(weights.keys() | others.keys())
+    both = weights.keys() & others.keys()
+    return [
+        name for name in names if name not in both or not torch.equal(weights[name], others[name])
+    ]
 
 
 def assert_ends_like(output_dir: Path, other: Path) -> None:
