@@ -105,10 +105,48 @@ class OnnxModel:
         timing: np.ndarray | None = None,
         temperature: float = 1.0,
         seed: int = 0,
+        attributes: Mapping[str, float] | None = None,
     ) -> OnnxDrums:
         """Drums decoded from the posterior mean of the windows of one song, in order."""
         self._check_task("reconstruct", "groove")
-        return self.decode(self.encode(piano_roll, timing)["mean"], temperature, seed)
+        latents = self.encode(piano_roll, timing)["mean"]
+        return self.decode(self.add_attributes(latents, attributes or {}), temperature, seed)
+
+    def continue_drums(
+        self,
+        piano_roll: np.ndarray,
+        timing: np.ndarray,
+        bars: int | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> OnnxDrums:
+        """Given bars (1, drums, steps), exactly, and new ones that follow them; see
+        `MusicVAEModel.continue_drums`."""
+        self._check_task("continue_drums", "groove")
+        bars = self.config["bars"] if bars is None else bars
+        if bars < 1:
+            raise ValueError(f"bars: found {bars}, expected at least 1")
+        num_given, num_steps = piano_roll.shape[2], self.num_steps
+        num_windows = -(-(num_given + bars * self.config["steps_per_bar"]) // num_steps)
+        repeats = -(-num_steps // num_given)
+        ends = (np.tile(each, repeats)[..., -num_steps:] for each in (piano_roll, timing))
+        latents = np.repeat(self.encode(*ends)["mean"], num_windows, 0)
+        padding = ((0, 0), (0, 0), (0, num_windows * num_steps - num_given))
+        fixed = np.pad(np.full(piano_roll.shape, ALL_FIXED, np.uint8), padding)
+        given = [fixed, *(np.pad(each, padding) for each in (piano_roll, timing))]
+        in_windows = (
+            each[0].reshape(len(each[0]), num_windows, num_steps).transpose(1, 0, 2)
+            for each in given
+        )
+        drums = self.decode(latents, temperature, seed, *in_windows)
+        made = (np.concatenate(each, 1)[None] for each in (drums.piano_roll, drums.timing))
+        end = num_given + bars * self.config["steps_per_bar"]
+        return OnnxDrums(
+            *(
+                np.concatenate([own, new[..., num_given:end]], 2)
+                for own, new in zip((piano_roll, timing), made, strict=True)
+            )
+        )
 
     def humanize(
         self, piano_roll: np.ndarray, temperature: float = 1.0, seed: int = 0

@@ -141,6 +141,10 @@ def test_verbs_keep_what_they_promise(pair):
             assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
             assert exported.reconstruct(piano_roll, timing).piano_roll.shape == piano_roll.shape
             assert len(exported.interpolate(piano_roll[0], piano_roll[1], 4).piano_roll) == 4
+            longer = exported.continue_drums(piano_roll[:1], timing[:1], bars=3)
+            assert longer.piano_roll.shape == (1, 9, 5 * STEPS // 2)
+            assert np.array_equal(longer.piano_roll[..., :STEPS], piano_roll[:1])
+            assert longer.piano_roll[..., STEPS:].any()
         case "humanize":
             drums = exported.humanize(piano_roll)
             assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
