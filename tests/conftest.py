@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Hypothesis tries the same examples each time, however long they take on a busy machine.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # The libraries read these when they are imported, which the test modules do after this one.
 _hf_home = tempfile.TemporaryDirectory()

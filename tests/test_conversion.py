@@ -37,7 +37,8 @@ from processing.drum_kit import PITCH_MAPS
 from processing.piano_roll import piano_roll, quantize
 
 ROOT = Path(__file__).parents[1]
-RECORDED = ROOT.parent / "shared/parity/js"
+# All recordings; and the smallest of them, see make_golden.py.
+RECORDED, GOLDEN = ROOT.parent / "shared/parity/js", ROOT / "tests/golden"
 RECORDINGS = [
     "tiny_groovae_4bar",
     "tiny_groovae_4bar_sharded",
@@ -54,11 +55,11 @@ STEPS_PER_QUARTER = 4
 class Recording:
     """A converted checkpoint, loaded from its folder, and what magenta.js computed with it."""
 
-    def __init__(self, name: str, folder: Path):
-        convert(str(RECORDED / name), str(folder))
+    def __init__(self, checkpoint: Path, folder: Path):
+        convert(str(checkpoint), str(folder))
         self.model = MusicVAEModel.from_pretrained(folder)
         self.processor = MusicVAEProcessor.from_pretrained(folder)
-        self.expected = json.loads((RECORDED / name / "expected.json").read_text())
+        self.expected = json.loads((checkpoint / "expected.json").read_text())
         self.sequences = self.expected["inputs_note_sequences"]
         self.output = self.model.config.output
 
@@ -102,9 +103,11 @@ class Recording:
 
 @pytest.fixture(scope="module", params=RECORDINGS)
 def recording(request, tmp_path_factory) -> Recording:
-    if not (RECORDED / request.param).is_dir():
-        pytest.skip(f"needs the checkpoint in {RECORDED / request.param}")
-    return Recording(request.param, tmp_path_factory.mktemp("converted") / request.param)
+    places = [folder / request.param for folder in (RECORDED, GOLDEN)]
+    found = [place for place in places if place.is_dir()]
+    if not found:
+        pytest.skip(f"needs the checkpoint in {places[0]}")
+    return Recording(found[0], tmp_path_factory.mktemp("converted") / request.param)
 
 
 def largest_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
