@@ -102,5 +102,10 @@ def some_windows(windows: WindowDataset, limit: int) -> WindowDataset:
     return windows.select(range(0, len(windows), -(-len(windows) // limit)))
 
 
+def main_style(style: str) -> str:
+    """ "funk" of "funk/groove1", as Groove calls a style and its substyle."""
+    return style.partition("/")[0]
+
+
 def starts_every(hop_bars: int, windows: Any) -> np.ndarray:
     return windows["start_bar"].to_numpy() % hop_bars == 0

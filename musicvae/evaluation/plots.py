@@ -31,6 +31,7 @@ from processing.picture import (
     save,
 )
 
+from ..data.windows import main_style
 from .interpolation import NUM_POINTS, draw_pairs
 from .latents import posterior_means
 from .samples import common_grid, features, gaussian_kernels
@@ -189,7 +190,7 @@ def draw_interpolation(
 def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> None:
     """Latents by their first two principal components, coloured by main style."""
     points, shares = principal_components(means.double().numpy())
-    main_styles = np.array([style.split("/")[0] for style in styles])
+    main_styles = np.array([main_style(style) for style in styles])
     figure = new_figure(MAP_HEIGHT)
     axes = add_axes(figure, MAP_LEFT, MARGIN, MAP_WIDTH, MAP_HEIGHT - 3 * MARGIN)
     for label, color, shown in group_styles(main_styles):

@@ -8,7 +8,7 @@ import torch
 
 from modeling_musicvae import MusicVAEModel
 
-from ..data.windows import WindowDataset, some_windows
+from ..data.windows import WindowDataset, main_style, some_windows
 
 NUM_WINDOWS = 4096  # enough for the directions of a few attributes
 BATCH_SIZE = 64
@@ -44,7 +44,7 @@ def windows_by_style(windows: WindowDataset) -> dict[str, np.ndarray]:
     if not isinstance(windows, datasets.Dataset) or "style" not in windows.column_names:
         return {}
     labels = windows.with_format(None)["style"][:]
-    names = np.array([label.split("/")[0] for label in labels])  # "funk/groove1" is funk
+    names = np.array([main_style(label) for label in labels])
     places = {str(name): np.flatnonzero(names == name) for name in np.unique(names) if name}
     return {
         name: found[:: -(-len(found) // MAX_STYLE_WINDOWS)]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def model_files(folder: Path) -> list[Path]:
 
 def load_model(config: MusicVAEConfig, weights: Path) -> MusicVAEModel:
     with torch.device("meta"):  # no weights are drawn
-        model = MusicVAEModel(config)
+        model = MusicVAEModel(deepcopy(config))  # fitting writes into it
     model.load_state_dict(load_file(weights), assign=True)
     return model.eval()
 
