@@ -135,9 +135,7 @@ class MusicVAEVerbs:
         past = self._past_frames(history, num_samples)
         windows = []
         for noise in self._wander(num_samples, -(-bars // self.config.bars), generator):
-            latents = self.latents_from_noise(noise, style)
-            for attribute, strength in (attributes or {}).items():
-                latents = self.add_attribute(latents, attribute, strength)
+            latents = self._add_attributes(self.latents_from_noise(noise, style), attributes)
             frames = self._draw_windows(latents, temperature, generator, fixed, conditioning, past)
             windows.append(frames)
             past = _joined(past, frames)
@@ -242,13 +240,17 @@ class MusicVAEVerbs:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         consecutive: bool = False,
+        attributes: Mapping[str, float] | None = None,
     ) -> MusicVAEDecoderOutput:
         """Drums decoded from the posterior mean of others; see `encode` and `decode`.
 
         The hits stay as they are in a model that was trained with `hits_as_controls`.
+
+        Args:
+            attributes: names and strengths of what is added to the latents: see `add_attribute`.
         """
         self._check_input_transform("reconstruct", "none")
-        mean = self.encode(piano_roll, timing).mean
+        mean = self._add_attributes(self.encode(piano_roll, timing).mean, attributes)
         conditioning = self.conditioning(piano_roll, timing)
         return self.decode(mean, temperature, generator, *conditioning, consecutive=consecutive)
 
@@ -379,6 +381,13 @@ class MusicVAEVerbs:
                 "for the drums that it is conditioned on"
             )
         return None if score is None else self._score(score), conditioning
+
+    def _add_attributes(
+        self, latents: torch.Tensor, attributes: Mapping[str, float] | None
+    ) -> torch.Tensor:
+        for attribute, strength in (attributes or {}).items():
+            latents = self.add_attribute(latents, attribute, strength)
+        return latents
 
     def _score(self, score: torch.Tensor) -> FixedDrums:
         """All hits of a piano roll, without velocity and timing."""

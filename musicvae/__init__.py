@@ -16,6 +16,7 @@ _MODULES = {
     "GrooveMIDI": "processing",
     "MidiFolder": "processing",
     "audio": "musicvae.sound",
+    "load": "musicvae.drummer",
 }
 
 __all__ = ["__version__", *_MODULES]

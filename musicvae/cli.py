@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from . import __doc__ as DESCRIPTION
 from . import __version__
-from .commands import Command, convert, evaluate, export, push_data, release, sample, web
+from .commands import Command, convert, evaluate, export, files, push_data, release, sample, web
 from .terminal import Parser, one_line_errors, unknown
 
 GROUPS = {
     "make drums": {
         "sample": sample.COMMAND,
+        **files.COMMANDS,
         "web": web.COMMAND,
     },
     "work with models": {

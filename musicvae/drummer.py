@@ -1,23 +1,25 @@
-"""A model and its processor, with the verbs of the command line."""
+"""A model and its processor, with the model's verbs on MIDI files."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+from huggingface_hub import hf_hub_download
 
-from modeling_musicvae import MusicVAEModel
-from processing import MusicVAEProcessor, render, write_wav
-from processing.errors import TempoError
-from processing.midi_file import MAX_BPM, MIN_BPM
+from processing import MusicVAEProcessor, render, render_soundfont, write_wav
+from processing.drum_kit import DRUM_NAMES, NUM_PITCHES, pitches_of
+from processing.drum_song import DrumSong
+from processing.midi_file import DRUM_CHANNEL, microseconds_per_quarter
+from processing.piano_roll import join_windows
 from processing.picture import draw_piano_rolls
 
 from .paths import RELEASED
 from .tasks import TASKS
 
-# The released model for each verb.
-RELEASES = {task.verb: task.released for task in TASKS.values()}
+RELEASES = {task.verb: task for task in TASKS.values()}
+
+Midi = str | os.PathLike | DrumSong
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +29,16 @@ class Drums:
     Attributes:
         piano_roll: uint8 (9, steps), MIDI velocities.
         timing: float32 (9, steps), microtiming in steps.
-        bpm: tempo in quarters a minute.
         processor: writes them.
+        bpm: tempo of a new groove in quarters a minute.
+        song: the song whose place they take, if they are made of one.
     """
 
     piano_roll: np.ndarray
     timing: np.ndarray
-    bpm: float
     processor: MusicVAEProcessor
+    bpm: float | None = None
+    song: DrumSong | None = None
 
     @property
     def num_bars(self) -> int:
@@ -44,36 +48,88 @@ class Drums:
     def num_hits(self) -> int:
         return int(np.count_nonzero(self.piano_roll))
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: str | os.PathLike) -> None:
         """Writes a MIDI file, replacing it where it exists."""
-        self.processor.write(path, self.piano_roll, self.timing, self.bpm)
+        self.processor.write(path, self.piano_roll, self.timing, self.bpm, like=self.song)
 
-    def write_wav(self, path: str | Path) -> None:
-        """Writes them as sound, see `processing.render`."""
-        steps_per_bar = self.processor.steps_per_bar
-        write_wav(path, render(self.piano_roll, self.timing, self.bpm, steps_per_bar))
-
-    def draw(self, path: str | Path, title: str = "") -> None:
-        """Draws them into a PNG."""
-        draw_piano_rolls(
-            self.piano_roll[None],
-            self.timing[None],
-            path,
-            titles=[title],
-            steps_per_bar=self.processor.steps_per_bar,
+    def write_wav(
+        self, path: str | os.PathLike, soundfont: str | os.PathLike | None = None
+    ) -> None:
+        """Writes a WAV file, on the kit of a SoundFont or on a synthesised one."""
+        drums = self.piano_roll, self.timing, self.bpm, self.processor.steps_per_bar, self.song
+        write_wav(
+            path, render(*drums) if soundfont is None else render_soundfont(soundfont, *drums)
         )
 
+    def draw(self, path: str | os.PathLike, title: str = "") -> None:
+        """Draws a picture."""
+        grids = self.piano_roll[None], self.timing[None]
+        draw_piano_rolls(*grids, path, [title], self.processor.steps_per_bar)
 
-class Drummer:
-    """A model and its processor, with the verbs of the command line.
+
+class TorchBackend:
+    """Runs the verbs of a `MusicVAEModel` on NumPy arrays.
 
     Attributes:
         model: in evaluation mode.
-        processor: with the model's bars and grid.
+        is_conditioned: whether it needs drums to make drums.
     """
 
-    def __init__(self, model: MusicVAEModel, processor: MusicVAEProcessor):
+    def __init__(self, model):
         self.model = model
+        self.is_conditioned = model.config.is_conditioned
+
+    @classmethod
+    def load(cls, place: str | os.PathLike, device: str) -> "TorchBackend":
+        """The model of a folder or of a repository on the Hub."""
+        from modeling_musicvae import MusicVAEModel
+
+        return cls(MusicVAEModel.from_pretrained(place).eval().to(usable_device(device)))
+
+    def run(self, verb: str, *arguments, seed: int, **options) -> tuple[np.ndarray, np.ndarray]:
+        """Calls a method of the model.
+
+        Args:
+            verb: the method's name.
+            arguments: of the method; arrays become tensors.
+            seed: of all that is random.
+            options: of the method.
+
+        Returns:
+            piano_roll uint8 and timing float32, (batch, 9, steps).
+        """
+        import torch
+
+        def tensor(value):
+            if not isinstance(value, np.ndarray):
+                return value
+            return torch.from_numpy(np.ascontiguousarray(value)).to(self.model.device)
+
+        if verb not in ("sample", "continue_drums"):
+            options["consecutive"] = True  # the windows are those of one song
+        options = {name: tensor(value) for name, value in options.items()}
+        generator = torch.Generator().manual_seed(seed)
+        drums = getattr(self.model, verb)(*map(tensor, arguments), generator=generator, **options)
+        return drums.piano_roll.cpu().numpy(), drums.timing.cpu().numpy()
+
+
+class Drummer:
+    """A model and its processor, with the model's verbs on MIDI files.
+
+        drummer = musicvae.load("humanize")
+        drummer.humanize("my.mid").write("humanized.mid")
+
+    A file is given by its path, or as what `processor.read` returns. Every bar keeps its place, and
+    silent windows stay silent. The same seed gives the same drums. Temperature and other options
+    are those of the model's methods of the same names.
+
+    Attributes:
+        backend: runs the model.
+        processor: reads and writes.
+    """
+
+    def __init__(self, backend: TorchBackend, processor: MusicVAEProcessor):
+        self.backend = backend
         self.processor = processor
 
     def sample(
@@ -83,70 +139,266 @@ class Drummer:
         temperature: float = 1.0,
         seed: int = 0,
         attributes: Mapping[str, float] | None = None,
-        bpm: float = 100.0,
+        style: str | None = None,
+        bpm: float = 120.0,
     ) -> list[Drums]:
-        """New grooves; the same seed gives the same ones.
-
-        Args:
-            num_samples: grooves to make.
-            bars: in each groove; if not given, as many as the model has.
-            temperature: see `MusicVAEModel.decode`.
-            seed: of all that is random.
-            attributes: what is added to the latents: see `MusicVAEModel.add_attribute`.
-            bpm: tempo in quarters a minute.
+        """New grooves.
 
         Raises:
             ValueError: the model is conditioned on drums, or an argument is out of range.
         """
-        if self.model.config.is_conditioned:
+        microseconds_per_quarter(bpm)
+        if self.backend.is_conditioned:
             raise ValueError(
                 "model: found one that is conditioned on drums, expected an unconditional one, as "
-                f"the recipe {TASKS['none'].recipe} trains it"
+                f"the recipe {RELEASES['sample'].recipe} trains it"
             )
-        if not MIN_BPM <= bpm <= MAX_BPM:
-            raise TempoError(f"bpm: found {bpm}, expected {MIN_BPM:g} to {MAX_BPM:g}")
-        generator = torch.Generator().manual_seed(seed)
-        made = self.model.sample(
-            num_samples, temperature, generator, bars=bars, attributes=attributes
-        ).to_tuple()
+        rolls, timings = self.backend.run(
+            "sample",
+            num_samples,
+            temperature,
+            bars=bars,
+            attributes=attributes,
+            style=style,
+            seed=seed,
+        )
         return [
-            Drums(roll, timing, bpm, self.processor)
-            for roll, timing in zip(*(each.cpu().numpy() for each in made), strict=True)
+            Drums(roll, timing, self.processor, bpm)
+            for roll, timing in zip(rolls, timings, strict=True)
         ]
 
+    def reconstruct(
+        self,
+        midi: Midi,
+        temperature: float = 1.0,
+        seed: int = 0,
+        attributes: Mapping[str, float] | None = None,
+    ) -> Drums:
+        """Drums as the model understands them, with more or less of some attributes."""
+        song = self._song(midi)
+        drums = self.backend.run(
+            "reconstruct",
+            song.piano_roll,
+            song.timing,
+            temperature,
+            attributes=attributes,
+            seed=seed,
+        )
+        return self._in_place(song, *_silenced(song, *drums))
 
-def load(name: str = "sample", device: str = "cpu") -> Drummer:
+    def humanize(
+        self, midi: Midi, temperature: float = 1.0, seed: int = 0, strength: float = 1.0
+    ) -> Drums:
+        """All hits, with the velocity and timing of a drummer.
+
+        Args:
+            strength: 0 leaves velocity and timing as they are, 1 takes those of the model, and what
+                lies between is a blend.
+        """
+        song = self._song(midi)
+        drums = self.backend.run("humanize", song.piano_roll, temperature, seed=seed)
+        return self._in_place(song, *_blended(song, *drums, strength))
+
+    def tap_to_drums(self, midi: Midi, temperature: float = 1.0, seed: int = 0) -> Drums:
+        """Drums for a tapped rhythm, on whichever pitches it was tapped."""
+        if not isinstance(midi, DrumSong):
+            midi = reader_for("tap_to_drums", self.processor).read(midi)
+        song = _with_kit_of(midi, self.processor)
+        drums = self.backend.run(
+            "tap_to_drums", song.piano_roll, song.timing, temperature, seed=seed
+        )
+        return self._in_place(song, *_silenced(song, *drums))
+
+    def add_drums(self, midi: Midi, temperature: float = 1.0, seed: int = 0) -> Drums:
+        """The drums as they are, and those that the model adds."""
+        song = self._song(midi)
+        drums = self.backend.run("add_drums", song.piano_roll, song.timing, temperature, seed=seed)
+        return self._in_place(song, *_silenced(song, *drums))
+
+    def transfer_groove(
+        self,
+        midi: Midi,
+        groove: Midi,
+        temperature: float = 1.0,
+        seed: int = 0,
+        strength: float = 1.0,
+    ) -> Drums:
+        """All hits of a file, with the feel of another, whose windows are repeated.
+
+        Args:
+            midi: gives the hits.
+            groove: gives the feel.
+            strength: see `humanize`.
+        """
+        song, groove = self._song(midi), self._song(groove)
+        sounding = np.flatnonzero(groove.piano_roll.any((1, 2)))
+        windows = np.resize(sounding, len(song.piano_roll))
+        drums = self.backend.run(
+            "transfer_groove",
+            song.piano_roll,
+            groove.piano_roll[windows],
+            groove.timing[windows],
+            temperature,
+            seed=seed,
+        )
+        return self._in_place(song, *_blended(song, *drums, strength))
+
+    def interpolate(
+        self,
+        start: Midi,
+        end: Midi,
+        num_points: int = 4,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> Drums:
+        """A new groove of several windows, from the first that sounds of one file to another's."""
+        ends, bpm = [], None
+        for song in map(self._song, (start, end)):
+            window = np.flatnonzero(song.piano_roll.any((1, 2)))[0]
+            ends.append((song.piano_roll[window], song.timing[window]))
+            bpm = bpm or float(song.bpm[window])
+        (start_roll, start_timing), (end_roll, end_timing) = ends
+        drums = self.backend.run(
+            "interpolate",
+            start_roll,
+            end_roll,
+            num_points,
+            temperature,
+            start_timing=start_timing,
+            end_timing=end_timing,
+            seed=seed,
+        )
+        return Drums(*map(join_windows, drums), self.processor, bpm)
+
+    def continue_drums(
+        self, midi: Midi, bars: int | None = None, temperature: float = 1.0, seed: int = 0
+    ) -> Drums:
+        """The drums as they are, and new bars that follow them."""
+        song = self._song(midi)
+        num_steps = song.num_bars * self.processor.steps_per_bar
+        given = (join_windows(grid)[None, :, :num_steps] for grid in (song.piano_roll, song.timing))
+        drums = self.backend.run("continue_drums", *given, bars, temperature, seed=seed)
+        return Drums(*(grid[0] for grid in drums), self.processor, song=song)
+
+    def _song(self, midi: Midi) -> DrumSong:
+        return midi if isinstance(midi, DrumSong) else self.processor.read(midi)
+
+    def _in_place(self, song: DrumSong, rolls: np.ndarray, timings: np.ndarray) -> Drums:
+        num_steps = song.num_bars * self.processor.steps_per_bar
+        grids = (join_windows(windows)[:, :num_steps] for windows in (rolls, timings))
+        return Drums(*grids, self.processor, song=song)
+
+
+def load(
+    name: str | os.PathLike = "sample", device: str = "cpu", **reading: str | int | dict
+) -> Drummer:
     """A model, ready for the verbs.
 
     Args:
-        name: a verb, for the released model that comes with the package; a model's folder; or its
-            name on the Hub.
+        name: sample, humanize, tap or add, for the released model of this verb; a model's folder;
+            or its name on the Hub.
         device: where the model runs.
+        reading: how files are read instead of as the model's processor says: `pitch_map`,
+            `channel` or `adjust_mode`, see `MusicVAEProcessor`.
 
     Raises:
         OSError: there is no such model.
-        ValueError: the folder is damaged, or there is no such device.
+        ValueError: the model is damaged, or there is no such device.
     """
-    place = RELEASED / RELEASES[name] if name in RELEASES else name
-    try:
-        model = MusicVAEModel.from_pretrained(place).eval().to(usable_device(device))
-        processor = MusicVAEProcessor.from_pretrained(place)
-    except OSError as error:
-        raise OSError(
-            f"model: found {name}, expected a model folder or the name of one on the Hub: {error}"
-        ) from error
-    return Drummer(model, processor)
+    processor = load_processor(name, **reading)
+    return Drummer(TorchBackend.load(find_model(name), device), processor)
 
 
-def usable_device(name: str) -> torch.device:
-    """The device of this name.
+def load_processor(name: str | os.PathLike, **reading: str | int | dict) -> MusicVAEProcessor:
+    """The processor of a model, see `load`."""
+    return MusicVAEProcessor.from_pretrained(find_model(name), **reading)
+
+
+def find_model(name: str | os.PathLike) -> str | os.PathLike:
+    """The folder of the released model for a verb; another name as it is.
+
+    Raises:
+        FileNotFoundError: no model is released for the verb, or there is no model of this name.
+    """
+    if name in RELEASES:
+        task = RELEASES[name]
+        if (RELEASED / task.released).is_dir():
+            return RELEASED / task.released
+        raise FileNotFoundError(
+            f"model: found no released one for {name}, expected --model FOLDER of one that you "
+            f"trained: accelerate launch train_accelerate.py --config {task.recipe}"
+        )
+    if not os.path.isdir(name):
+        try:  # once, where a loader would ask, and wait, for each of many files
+            hf_hub_download(os.fspath(name), "config.json")
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"model: found no folder {name}, and no such model on the Hub: {error}"
+            ) from error
+    return name
+
+
+def usable_device(name: str):
+    """The `torch.device` of this name.
 
     Raises:
         ValueError: there is none on this machine.
     """
+    import torch
+
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device: found {name}, expected one of this machine: {error}") from error
     return device
+
+
+def reader_for(verb: str, processor: MusicVAEProcessor) -> MusicVAEProcessor:
+    """The processor that reads files for a verb; for a tap it takes every pitch and, unless one is
+    chosen, every channel."""
+    if verb != "tap_to_drums":
+        return processor
+    pitch_map = dict(zip(DRUM_NAMES, map(list, pitches_of(processor.pitch_map)), strict=True))
+    known = {pitch for pitches in pitch_map.values() for pitch in pitches}
+    pitch_map[DRUM_NAMES[0]] += [pitch for pitch in range(NUM_PITCHES) if pitch not in known]
+    return MusicVAEProcessor(
+        bars=processor.bars,
+        steps_per_bar=processor.steps_per_bar,
+        pitch_map=pitch_map,
+        channel="any" if processor.channel == "auto" else processor.channel,
+        adjust_mode=processor.adjust_mode,
+    )
+
+
+def _with_kit_of(song: DrumSong, processor: MusicVAEProcessor) -> DrumSong:
+    """A song to be written with the pitches of a processor, on its channel or on the drums'."""
+    pitches = tuple(group[0] for group in pitches_of(processor.pitch_map))
+    channel = processor.channel if isinstance(processor.channel, int) else DRUM_CHANNEL
+    return replace(song, layout=song.layout._replace(pitches=pitches, channel=channel))
+
+
+def _silenced(
+    song: DrumSong, rolls: np.ndarray, timings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows, silent where those of a song are."""
+    sounding = song.piano_roll.any((1, 2), keepdims=True)
+    return np.where(sounding, rolls, np.uint8(0)), np.where(sounding, timings, np.float32(0))
+
+
+def _blended(
+    song: DrumSong, rolls: np.ndarray, timings: np.ndarray, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hits of a song, with velocity and timing between its own and those of a model.
+
+    Raises:
+        ValueError: `strength` is out of range.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength: found {strength}, expected 0 to 1")
+    # In float64, so that no rounding takes a timing out of its range.
+    velocities, timings = (
+        (1 - strength) * own.astype(np.float64) + strength * made
+        for own, made in ((song.piano_roll, rolls), (song.timing, timings))
+    )
+    return np.rint(velocities).astype(np.uint8), timings.astype(np.float32)

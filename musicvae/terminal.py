@@ -81,7 +81,7 @@ def one_line_errors(program: str) -> Iterator[None]:
             f"{program}: found no package {error.name}, expected those for training: "
             "pip install 'musicvae[train]'"
         )
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError, ImportError) as error:
         sys.exit(f"{program}: {one_line(error)}")
 
 

@@ -88,8 +88,23 @@ class _Events:
         self.end_tick = 0
 
 
-def read_midi(data: bytes) -> MidiContent:
+def microseconds_per_quarter(bpm: float) -> int:
+    """The tempo as a MIDI file has it.
+
+    Raises:
+        TempoError: `bpm` is not within `MIN_BPM` to `MAX_BPM`.
+    """
+    if not MIN_BPM <= bpm <= MAX_BPM:
+        raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")
+    return round(60e6 / float(bpm))
+
+
+def read_midi(data: bytes, default_tempo: int = DEFAULT_TEMPO) -> MidiContent:
     """Reads a Standard MIDI File of type 0 or 1, also one in a RIFF container.
+
+    Args:
+        data: the content of the file.
+        default_tempo: microseconds a quarter before the first tempo event.
 
     Raises:
         MidiFormatError: `data` is not such a file, or is damaged where it concerns drums.
@@ -117,7 +132,7 @@ def read_midi(data: bytes) -> MidiContent:
         ticks_per_quarter=division,
         notes=_unpacked(notes),
         cut_off=_unpacked(cut_off),
-        tempos=_in_time_order((0, DEFAULT_TEMPO), events.tempos),
+        tempos=_in_time_order((0, default_tempo), events.tempos),
         time_signatures=_in_time_order((0, 4, 4), events.time_signatures),
         end_tick=events.end_tick,
     )

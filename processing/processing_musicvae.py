@@ -15,7 +15,15 @@ from .drum_kit import pitches_of, resolve_pitch_map
 from .drum_notes import DrumNotes, check_channel, find_drum_notes
 from .drum_song import DrumSong, bpm_of_bars, read_song
 from .errors import MidiError, MidiFormatError, PianoRollError, ProcessorConfigError
-from .midi_file import MAX_BARS, MAX_BYTES, MidiContent, read_midi
+from .midi_file import (
+    DEFAULT_BPM,
+    DEFAULT_TEMPO,
+    MAX_BARS,
+    MAX_BYTES,
+    MidiContent,
+    microseconds_per_quarter,
+    read_midi,
+)
 from .midi_writer import DrumMidi
 from .piano_roll import ADJUST_MODES, cut_windows, join_windows
 from .regular_files import read_regular_file
@@ -143,7 +151,7 @@ class MusicVAEProcessor(ProcessorMixin):
         }
         return BatchFeature(data, tensor_type=return_tensors)
 
-    def read(self, midi: MidiInput, name: str = "midi") -> DrumSong:
+    def read(self, midi: MidiInput, name: str = "midi", bpm: float = DEFAULT_BPM) -> DrumSong:
         """A recording with every bar in its place, and what it takes to write it back.
 
         What is read otherwise than it stands, or left out, is said in warnings.
@@ -151,13 +159,15 @@ class MusicVAEProcessor(ProcessorMixin):
         Args:
             midi: a path, a file object, the bytes of a file or a `pretty_midi.PrettyMIDI`.
             name: what messages call a recording that has no path.
+            bpm: tempo where the recording names none, in quarters a minute.
 
         Raises:
             MidiError: the recording cannot be used; the message names it and says why.
+            TempoError: `bpm` is out of range.
         """
-        name = _name(midi, name)
+        name, default_tempo = _name(midi, name), microseconds_per_quarter(bpm)
         try:
-            content, notes = self._drum_notes(midi, name)
+            content, notes = self._drum_notes(midi, name, default_tempo)
             pitches = pitches_of(self.pitch_map)
             song = read_song(
                 content, notes, pitches, self.bars, self.steps_per_bar, self.adjust_mode, name
@@ -193,8 +203,10 @@ class MusicVAEProcessor(ProcessorMixin):
         except MidiError as error:
             raise type(error)(f"{name}: {error}") from error
 
-    def _drum_notes(self, midi: MidiInput, name: str) -> tuple[MidiContent, DrumNotes]:
-        content = read_midi(_bytes(midi, name))
+    def _drum_notes(
+        self, midi: MidiInput, name: str, default_tempo: int = DEFAULT_TEMPO
+    ) -> tuple[MidiContent, DrumNotes]:
+        content = read_midi(_bytes(midi, name), default_tempo)
         return content, find_drum_notes(content, self.channel, pitches_of(self.pitch_map))
 
     def _hopping_windows(self, song: DrumSong) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

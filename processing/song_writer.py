@@ -6,8 +6,8 @@ import numpy as np
 
 from .bar_lines import QUARTERS_PER_BAR
 from .drum_song import DrumSong, SongLayout
-from .errors import PianoRollError, TempoError
-from .midi_file import DEFAULT_BPM, DRUM_CHANNEL, MAX_BARS, MAX_BPM, MIN_BPM
+from .errors import PianoRollError
+from .midi_file import DEFAULT_BPM, DRUM_CHANNEL, MAX_BARS, microseconds_per_quarter
 from .midi_writer import DrumMidi, midi_bytes, note_events, tempo_events
 from .piano_roll import check_piano_roll, join_windows, onset_ticks
 
@@ -59,13 +59,11 @@ def groove_layout(bpm: float, pitches: tuple[int, ...], num_bars: int) -> SongLa
     Raises:
         TempoError: `bpm` is not within `MIN_BPM` to `MAX_BPM`.
     """
-    if not MIN_BPM <= bpm <= MAX_BPM:
-        raise TempoError(f"bpm: found {bpm!r}, expected {MIN_BPM:g} to {MAX_BPM:g}")
     return SongLayout(
         channel=DRUM_CHANNEL,
         pitches=pitches,
         ticks_per_quarter=TICKS_PER_QUARTER,
-        tempos=[(0, round(60e6 / float(bpm)))],
+        tempos=[(0, microseconds_per_quarter(bpm))],
         time_signatures=[(0, 4, 4)],
         start_tick=0,
         end_tick=num_bars * QUARTERS_PER_BAR * TICKS_PER_QUARTER,

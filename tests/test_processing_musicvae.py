@@ -131,6 +131,27 @@ def test_windows_start_every_hop_until_all_bars_are_in_one(settings, num_bars, s
     assert [(window[0].nonzero()[0] // 16).tolist() for window in windows] == kicks
 
 
+@pytest.mark.parametrize(
+    ("tempos", "expected"),
+    [([], [(0, 666_667)]), ([tempo(96, 400_000)], [(0, 666_667), (96, 400_000)])],
+    ids=["none", "late"],
+)
+def test_a_tempo_is_chosen_where_a_recording_names_none(tempos, expected):
+    data = drum_file(*tempos, note_on(0))
+    assert MusicVAEProcessor().read(data, bpm=90).layout.tempos == expected
+
+
+def test_a_tempo_in_the_recording_stays():
+    data = drum_file(tempo(0, 500_000), note_on(0))
+    assert MusicVAEProcessor().read(data, bpm=90).layout.tempos == [(0, 500_000)]
+
+
+@pytest.mark.parametrize("bpm", [0, 19, 501, float("nan")])
+def test_an_invalid_tempo_for_a_recording_raises(bpm):
+    with pytest.raises(TempoError, match=f"^bpm: found {bpm}, expected 20 to 500$"):
+        MusicVAEProcessor().read(drum_file(note_on(0)), bpm=bpm)
+
+
 def test_windows_with_a_hop_have_the_tempo_at_their_start():
     data = drum_file(
         *(tempo(bar * TICKS_PER_BAR, 400_000 + bar) for bar in range(6)), note_on(9999)

@@ -167,6 +167,7 @@ BAD_WORDS = {
     "--attributes funk=1": "attribute: found 'funk', expected one of ['density', ",
     "--attributes density": "--attributes: found density, expected a name and a number",
     "--attributes swing=inf": "--attributes: found swing=inf, expected a name and a number",
+    "--style funk": "style: found 'funk', expected none: this model knows no styles",
     "--device gpu": "device: found gpu, expected one of this machine: ",
 }
 
@@ -193,7 +194,7 @@ def test_a_file_is_no_output_folder(sample, tmp_path, capsys):
 
 def test_a_model_that_does_not_exist_is_refused(sample, tmp_path, capsys):
     error = error_of(sample, "", tmp_path / "nowhere", capsys=capsys)
-    assert f"model: found {tmp_path}/nowhere, expected a model folder or the name of" in error
+    assert f"model: found no folder {tmp_path}/nowhere, and no such model on the Hub" in error
 
 
 def test_a_model_without_attribute_vectors_adds_none(sample, tmp_path, capsys):

@@ -1,0 +1,92 @@
+"""Arguments that several verbs have."""
+
+import argparse
+import math
+from pathlib import Path
+
+from ..terminal import Parser, number, whole_number
+
+MAX_SEED = 2**32 - 1
+
+
+def add_output_dir(parser: Parser, files: str) -> None:
+    parser.add_argument(
+        "-o",
+        "--output_dir",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("drums"),
+        help=f"for {files} (default: %(default)s)",
+    )
+
+
+def add_model(parser: Parser) -> None:
+    parser.add_argument(
+        "--model", help="its folder, or its name on the Hub (default: the released one)"
+    )
+    parser.add_argument("--device", default="cpu", help="for the model (default: %(default)s)")
+
+
+def add_sampling(parser: Parser) -> None:
+    parser.add_argument(
+        "--temperature",
+        type=number(0),
+        default=1.0,
+        help="the higher, the more varied; 0 is greedy (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, MAX_SEED),
+        default=0,
+        help="the same one gives the same drums (default: %(default)s)",
+    )
+
+
+def add_attributes(parser: Parser) -> None:
+    parser.add_argument(
+        "--attributes",
+        metavar="NAME=STRENGTH",
+        type=attribute_strength,
+        nargs="+",
+        default=[],
+        help="more or, below 0, less of density, syncopation, hihat_density, mean_velocity or "
+        "swing, in standard deviations of the training data",
+    )
+
+
+def attribute_strength(word: str) -> tuple[str, float]:
+    """density=1.5 -> ("density", 1.5)"""
+    name, _, strength = word.partition("=")
+    try:
+        value = float(strength)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(
+            f"found {word}, expected a name and a number, as in density=1.5"
+        )
+    return name, value
+
+
+def add_sound(parser: Parser) -> None:
+    parser.add_argument(
+        "--soundfont",
+        metavar="FILE.sf2",
+        type=Path,
+        help="a SoundFont to play the drums on (default: a synthesised kit)",
+    )
+
+
+def make_output_dir(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"output_dir: found the file {folder}, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def quieten_libraries() -> None:
+    """One thread, for a step is too small to share, and no progress bars but our own."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    torch.set_num_threads(1)
