@@ -108,7 +108,7 @@ class MusicVAEConfig(PreTrainedConfig):
     decoder_hidden_size: int = 256
     decoder_num_layers: int = 2
     dropout: int | float = 0.2
-    input_dropout: int | float = 0.0
+    input_dropout: int | float = 0.1
     free_bits: int | float = 48.0
     max_beta: int | float = 0.2
     beta_rate: int | float = 0.999

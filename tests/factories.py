@@ -114,6 +114,7 @@ SIZES = {
     "conductor_hidden_size": 11,
     "decoder_hidden_size": 13,
     "dropout": 0.0,
+    "input_dropout": 0.0,
 }
 OUTPUTS = {
     "categorical": {},

@@ -38,7 +38,10 @@ TINY = {
     "num_samples": 2,
     "dropout": 0,
     "beta_rate": 0,
+    "input_dropout": 0,
+    "weight_decay": 0,
     "warmup_steps": 0,
+    "mixed_precision": "no",
 }
 WAYS = ("teacher_forced", "sampled")
 HITS_METRICS = {

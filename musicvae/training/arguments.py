@@ -111,7 +111,7 @@ class TrainingArguments:
     )
     max_steps: int | None = argument(None, "optimiser steps, instead of num_epochs")
     num_epochs: int = argument(10, "passes over the training windows")
-    batch_size: int = argument(32, "sequences in a step, over all processes together")
+    batch_size: int = argument(64, "sequences in a step, over all processes together")
     gradient_accumulation_steps: int = argument(
         1, "parts in which the sequences of a step are computed one after another, to save memory"
     )
@@ -121,7 +121,7 @@ class TrainingArguments:
     decay_steps: int | None = argument(
         None, "steps over which the learning rate decays; if not given, all of the run"
     )
-    weight_decay: float = argument(0.0, "AdamW's weight decay, of all weights but biases")
+    weight_decay: float = argument(0.05, "AdamW's weight decay, of all weights but biases")
     max_grad_norm: float = argument(1.0, "gradients are clipped to this global norm")
     max_skipped_steps: int = argument(
         10, "steps in a row that may be skipped because their gradient is not finite"
