@@ -14,7 +14,9 @@ from processing.midi_file import DRUM_CHANNEL, microseconds_per_quarter
 from processing.piano_roll import join_windows
 from processing.picture import draw_piano_rolls
 
-from .paths import RELEASED
+from .exporting import exported_folder
+from .onnx_model import OnnxModel
+from .paths import RELEASED, cache_folder
 from .tasks import TASKS
 
 RELEASES = {task.verb: task for task in TASKS.values()}
@@ -128,7 +130,7 @@ class Drummer:
         processor: reads and writes.
     """
 
-    def __init__(self, backend: TorchBackend, processor: MusicVAEProcessor):
+    def __init__(self, backend: "TorchBackend | OnnxBackend", processor: MusicVAEProcessor):
         self.backend = backend
         self.processor = processor
 
@@ -289,15 +291,33 @@ class Drummer:
         return Drums(*grids, self.processor, song=song)
 
 
+class OnnxBackend:
+    """Runs the verbs of an exported model with onnxruntime, as `TorchBackend` does with torch."""
+
+    def __init__(self, model: OnnxModel):
+        self.model = model
+        self.is_conditioned = model.description["task"] != "groove"
+
+    def run(self, verb: str, *arguments, seed: int, **options) -> tuple[np.ndarray, np.ndarray]:
+        """See `TorchBackend.run`."""
+        drums = getattr(self.model, verb)(*arguments, seed=seed, **options)
+        return drums.piano_roll, drums.timing
+
+
 def load(
-    name: str | os.PathLike = "sample", device: str = "cpu", **reading: str | int | dict
+    name: str | os.PathLike = "sample",
+    device: str = "cpu",
+    backend: str = "torch",
+    **reading: str | int | dict,
 ) -> Drummer:
     """A model, ready for the verbs.
 
     Args:
         name: sample, humanize, tap or add, for the released model of this verb; a model's folder;
             or its name on the Hub.
-        device: where the model runs.
+        device: where torch runs the model.
+        backend: "torch", or "onnx", which runs exported models with onnxruntime; another model is
+            exported into the user's cache first, which takes torch once.
         reading: how files are read instead of as the model's processor says: `pitch_map`,
             `channel` or `adjust_mode`, see `MusicVAEProcessor`.
 
@@ -305,8 +325,20 @@ def load(
         OSError: there is no such model.
         ValueError: the model is damaged, or there is no such device.
     """
-    processor = load_processor(name, **reading)
-    return Drummer(TorchBackend.load(find_model(name), device), processor)
+    place = find_model(name)
+    if backend == "torch":
+        return Drummer(TorchBackend.load(place, device), load_processor(name, **reading))
+    if backend != "onnx":
+        raise ValueError(f"backend: found {backend!r}, expected 'torch' or 'onnx'")
+    model = OnnxModel(exported_folder(place, cache_folder()))
+    return Drummer(OnnxBackend(model), load_exported_processor(model, **reading))
+
+
+def load_exported_processor(model: OnnxModel, **reading: str | int | dict) -> MusicVAEProcessor:
+    """The processor of an exported model, see `load`."""
+    config = model.config
+    reading.setdefault("pitch_map", model.description["pitch_map"])
+    return MusicVAEProcessor(bars=config["bars"], steps_per_bar=config["steps_per_bar"], **reading)
 
 
 def load_processor(name: str | os.PathLike, **reading: str | int | dict) -> MusicVAEProcessor:

@@ -1,5 +1,6 @@
 """Places of the files that come with the package."""
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -15,3 +16,8 @@ def card_template() -> Path:
     if checkout.is_file():
         return checkout
     return Path(sysconfig.get_path("data"), "share/musicvae/model_card.md")
+
+
+def cache_folder() -> Path:
+    """Where what was fetched or exported is kept, $XDG_CACHE_HOME/musicvae or ~/.cache/musicvae."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "musicvae")

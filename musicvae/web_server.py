@@ -60,11 +60,6 @@ class RuntimeDownloadError(OSError):
     """onnxruntime-web cannot be fetched, or is not the file that is expected."""
 
 
-def cache_folder() -> Path:
-    """Where what was fetched or exported is kept, $XDG_CACHE_HOME/musicvae or ~/.cache/musicvae."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "musicvae")
-
-
 def runtime_folder(cache: Path) -> Path:
     """The files of onnxruntime-web, which are fetched into a cache if they are not there yet.
 

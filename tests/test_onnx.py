@@ -15,6 +15,7 @@ from processing import MusicVAEProcessor
 pytest.importorskip("onnxruntime", reason="needs onnxruntime, for exported models")
 pytest.importorskip("onnxscript", reason="needs onnxscript, to export models")
 
+from musicvae.drummer import load
 from musicvae.onnx_export import export
 from musicvae.onnx_model import ExportedModelError, OnnxModel
 from musicvae.random_numbers import uniforms
@@ -225,3 +226,18 @@ def flip_a_byte(path) -> None:
     data = bytearray(path.read_bytes())
     data[10] ^= 1
     path.write_bytes(data)
+
+
+@slow
+def test_verbs_on_files_run_on_an_exported_model(folder, tmp_path):
+    drummer = load(folder, backend="onnx")
+    groove = drummer.sample(1, bars=2, bpm=90)[0]
+    groove.write(tmp_path / "groove.mid")
+    longer = drummer.continue_drums(tmp_path / "groove.mid", bars=2)
+    assert longer.num_bars == 4
+    assert np.array_equal(longer.piano_roll[:, :STEPS] > 0, groove.piano_roll > 0)
+
+
+def test_another_backend_is_refused(folder):
+    with pytest.raises(ValueError, match="backend: found 'jax', expected 'torch' or 'onnx'"):
+        load(folder, backend="jax")

@@ -32,8 +32,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from ..exporting import export_model, exported_releases
-    from ..paths import MUSICVAE_GROOVE_4BAR
-    from ..web_server import cache_folder, runtime_folder, write_space
+    from ..paths import MUSICVAE_GROOVE_4BAR, cache_folder
+    from ..web_server import runtime_folder, write_space
 
     if arguments.space:
         if arguments.model:

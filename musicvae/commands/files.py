@@ -177,8 +177,9 @@ def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     """The function that makes the result of a job, and says what it is."""
     from ..drummer import load, reader_for
 
-    options.quieten_libraries()
-    drummer = load(arguments.model or verb.task, arguments.device, **reading(arguments))
+    options.quieten_libraries(arguments.backend)
+    place = arguments.model or verb.task
+    drummer = load(place, arguments.device, arguments.backend, **reading(arguments))
     choices = {name: getattr(arguments, name) for name in verb.options}
     if "groove" in choices:
         choices["groove"] = drummer.processor.read(arguments.groove)

@@ -25,13 +25,19 @@ def add_model(parser: Parser) -> None:
         "--model", help="its folder, or its name on the Hub (default: the released one)"
     )
     parser.add_argument("--device", default="cpu", help="for the model (default: %(default)s)")
+    parser.add_argument(
+        "--backend",
+        choices=("torch", "onnx"),
+        default="torch",
+        help="onnx runs the exported model with onnxruntime (default: %(default)s)",
+    )
 
 
-def add_sampling(parser: Parser) -> None:
+def add_sampling(parser: Parser, temperature: float = 1.0) -> None:
     parser.add_argument(
         "--temperature",
         type=number(0),
-        default=1.0,
+        default=temperature,
         help="the higher, the more varied; 0 is greedy (default: %(default)g)",
     )
     parser.add_argument(
@@ -83,8 +89,10 @@ def make_output_dir(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def quieten_libraries() -> None:
+def quieten_libraries(backend: str) -> None:
     """One thread, for a step is too small to share, and no progress bars but our own."""
+    if backend != "torch":
+        return
     import torch
     from transformers.utils.logging import disable_progress_bar
 

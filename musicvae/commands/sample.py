@@ -25,7 +25,8 @@ def add_arguments(parser: Parser) -> None:
         default=100.0,
         help="tempo in quarters a minute (default: %(default)g)",
     )
-    options.add_sampling(parser)
+    # Of new grooves: at 0.8 their bars resemble one another as those of drummers do.
+    options.add_sampling(parser, temperature=0.8)
     options.add_attributes(parser)
     parser.add_argument("--style", help="one that the model knows (default: all of them)")
     options.add_model(parser)
@@ -39,8 +40,9 @@ def run(arguments: Namespace) -> None:
 
     from ..drummer import load
 
-    options.quieten_libraries()
-    grooves = load(arguments.model or "sample", arguments.device).sample(
+    options.quieten_libraries(arguments.backend)
+    drummer = load(arguments.model or "sample", arguments.device, arguments.backend)
+    grooves = drummer.sample(
         arguments.num_samples,
         arguments.bars,
         arguments.temperature,

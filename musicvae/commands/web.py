@@ -17,7 +17,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from ..exporting import exported_releases
-    from ..web_server import cache_folder, page_folders, page_server, runtime_folder
+    from ..paths import cache_folder
+    from ..web_server import page_folders, page_server, runtime_folder
 
     cache = cache_folder()
     folders = page_folders(exported_releases(cache), runtime_folder(cache))
