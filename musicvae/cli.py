@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = main_parser()
     if not words:
-        return parser.print_help()
+        parser.print_help()
+        return None
     verb, *words = words
     if verb.startswith("-"):
         parser.parse_args([verb])

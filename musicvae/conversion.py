@@ -165,7 +165,7 @@ def build_model(checkpoint: str, original: Checkpoint) -> MusicVAEModel:
         expect(bool(parameter.isfinite().all()), f"{checkpoint}: {name}", "NaN or inf", "numbers")
     config = model.config
     expect(config.num_drums == NUM_DRUMS, checkpoint, f"{config.num_drums} drums", KIT)
-    outputs = OUTPUTS.get(original.converter, (config.output,))
+    outputs = OUTPUTS.get(original.converter or "", (config.output,))
     expect(
         config.output in outputs,
         checkpoint,
@@ -251,7 +251,8 @@ def read_magenta_js(checkpoint: str) -> Checkpoint:
     folder = checkpoint.rstrip("/")
     spec = parse_spec(f"{folder}/{SPEC}", read_json(f"{folder}/{SPEC}"))
     groups = parse_manifest(f"{folder}/{MANIFEST}", read_json(f"{folder}/{MANIFEST}"))
-    variables, checksums = {}, {}
+    variables: dict[str, np.ndarray] = {}
+    checksums: dict[str, str] = {}
     for paths, tensors in groups:
         shards = read_shards(folder, paths, sum(tensor.size for tensor in tensors))
         for path, shard in zip(paths, shards, strict=True):
@@ -273,7 +274,7 @@ def parse_spec(place: str, spec: Any) -> dict[str, Any]:
             )
         case _:
             raise mismatch(place, short(spec), "the type MusicVAE and a dataConverter with args")
-    num_steps, steps_per_quarter = args.get("numSteps"), args.get("stepsPerQuarter")
+    num_steps, steps_per_quarter = args.get("numSteps", 0), args.get("stepsPerQuarter")
     expect(
         type(num_steps) is int and num_steps > 0 and num_steps % STEPS_PER_BAR == 0,
         place,
@@ -348,7 +349,7 @@ def parse_manifest(place: str, manifest: Any) -> list[tuple[list[str], list[Tens
                 raise mismatch(place, short(group), "a group of paths and weights")
         for path in paths:
             plain = isinstance(path, str) and SHARD_PATH.fullmatch(path)
-            expect(plain, place, f"the path {path!r}", "a plain one inside the checkpoint")
+            expect(bool(plain), place, f"the path {path!r}", "a plain one inside the checkpoint")
         tensors = [parse_tensor(place, spec) for spec in weights]
         for tensor in tensors:
             expect(tensor.name not in names, place, f"{tensor.name} twice", "it once")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from huggingface_hub import hf_hub_download
@@ -66,7 +67,7 @@ class Drums:
     def draw(self, path: str | os.PathLike, title: str = "") -> None:
         """Draws a picture."""
         grids = self.piano_roll[None], self.timing[None]
-        draw_piano_rolls(*grids, path, [title], self.processor.steps_per_bar)
+        draw_piano_rolls(*grids, Path(path), [title], self.processor.steps_per_bar)
 
 
 class TorchBackend:
@@ -260,7 +261,7 @@ class Drummer:
             ends.append((song.piano_roll[window], song.timing[window]))
             bpm = bpm or float(song.bpm[window])
         (start_roll, start_timing), (end_roll, end_timing) = ends
-        drums = self.backend.run(
+        rolls, timings = self.backend.run(
             "interpolate",
             start_roll,
             end_roll,
@@ -270,7 +271,7 @@ class Drummer:
             end_timing=end_timing,
             seed=seed,
         )
-        return Drums(*map(join_windows, drums), self.processor, bpm)
+        return Drums(join_windows(rolls), join_windows(timings), self.processor, bpm)
 
     def continue_drums(
         self, midi: Midi, bars: int | None = None, temperature: float = 1.0, seed: int = 0
@@ -279,16 +280,16 @@ class Drummer:
         song = self._song(midi)
         num_steps = song.num_bars * self.processor.steps_per_bar
         given = (join_windows(grid)[None, :, :num_steps] for grid in (song.piano_roll, song.timing))
-        drums = self.backend.run("continue_drums", *given, bars, temperature, seed=seed)
-        return Drums(*(grid[0] for grid in drums), self.processor, song=song)
+        rolls, timings = self.backend.run("continue_drums", *given, bars, temperature, seed=seed)
+        return Drums(rolls[0], timings[0], self.processor, song=song)
 
     def _song(self, midi: Midi) -> DrumSong:
         return midi if isinstance(midi, DrumSong) else self.processor.read(midi)
 
     def _in_place(self, song: DrumSong, rolls: np.ndarray, timings: np.ndarray) -> Drums:
         num_steps = song.num_bars * self.processor.steps_per_bar
-        grids = (join_windows(windows)[:, :num_steps] for windows in (rolls, timings))
-        return Drums(*grids, self.processor, song=song)
+        roll, timing = (join_windows(windows)[:, :num_steps] for windows in (rolls, timings))
+        return Drums(roll, timing, self.processor, song=song)
 
 
 class OnnxBackend:

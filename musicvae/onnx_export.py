@@ -219,7 +219,7 @@ def _decoder_inputs(model: MusicVAEModel) -> dict[str, torch.Tensor]:
 
 def _export_graph(module: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> None:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    axes = {name: {1 if name == "uniform" else 0: batch} for name in inputs}
+    axes: dict[str, Any] = {name: {1 if name == "uniform" else 0: batch} for name in inputs}
     axes["temperature"] = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own deprecations and axes

@@ -216,7 +216,8 @@ class OnnxModel:
             self.encode(roll[None], None if timing is None else timing[None])["mean"][0]
             for roll, timing in ((start, start_timing), (end, end_timing))
         ]
-        latents = _great_arc(*(each.astype(np.float64) for each in ends), num_points)
+        first, last = (each.astype(np.float64) for each in ends)
+        latents = _great_arc(first, last, num_points)
         return self.decode(latents.astype(np.float32), temperature, seed)
 
     def encode(
@@ -392,9 +393,11 @@ def _read_description(folder: Path, needed: Sequence[str]) -> dict[str, Any]:
         file, facts = folder / name, files.get(name, {})
         if not file.is_file() or file.stat().st_size != facts.get("bytes"):
             raise ExportedModelError(f"{file}: missing or not of its size, export the model again")
+        digest = hashlib.sha256()
         with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        if digest != facts.get("sha256"):
+            while piece := content.read(1 << 20):
+                digest.update(piece)
+        if digest.hexdigest() != facts.get("sha256"):
             raise ExportedModelError(f"{file}: damaged, its sha256 is not that of {DESCRIPTION}")
     return description
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import TypeVar
 
 # Seconds before the second attempt, twice as many before each further one, but never more than.
@@ -21,10 +20,12 @@ def retry(
         is_transient: True for an error after which the same call may succeed.
         attempts: how often to try at most; the last error is raised, and any that is not transient.
     """
-    for attempt in count(1):
+    attempt = 1
+    while True:
         try:
             return action()
         except Exception as error:
             if attempt >= attempts or not is_transient(error):
                 raise
         time.sleep(min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT))
+        attempt += 1

@@ -77,7 +77,9 @@ def runtime_folder(cache: Path) -> Path:
         new.mkdir()
         with tarfile.open(fileobj=io.BytesIO(package)) as archive:
             for name in RUNTIME_FILES:
-                (new / name).write_bytes(archive.extractfile(f"package/dist/{name}").read())
+                file = archive.extractfile(f"package/dist/{name}")
+                assert file is not None  # the package's digest was checked
+                (new / name).write_bytes(file.read())
         new.rename(folder)
     return folder
 
@@ -189,7 +191,7 @@ class PageHandler(SimpleHTTPRequestHandler):
             return os.devnull + "/none"
         return str(folder / name)
 
-    def list_directory(self, path: str) -> None:
+    def list_directory(self, path: str | os.PathLike[str]) -> None:
         self.send_error(404, "File not found")
 
     def end_headers(self) -> None:

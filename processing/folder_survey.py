@@ -138,5 +138,5 @@ def summary(findings: list[Finding]) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, MidiError):
-        return type(error).__doc__.splitlines()[0].rstrip(".")
+        return (type(error).__doc__ or "").splitlines()[0].rstrip(".")
     return type(error).__name__

@@ -100,12 +100,13 @@ class GrooveMIDI(DrumWindowsBuilder):
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         data_dir = self.config.data_dir
+        root: Path | zipfile.Path
         if data_dir and os.path.isdir(data_dir):
             source, root = data_dir, Path(data_dir)
         else:
             source = data_dir or self.ARCHIVE_URL
             root = _open_zip(self._read_archive(dl_manager), source)
-        recordings = {split: [] for split in SPLITS}
+        recordings: dict[str, list[Recording]] = {split: [] for split in SPLITS}
         for split, path, labels in _read_info(root, source):
             # The archive is small and of fixed size; a folder may be any size and stays on disk.
             midi = path.read_bytes() if isinstance(path, zipfile.Path) else str(path)
@@ -140,18 +141,20 @@ class GrooveMIDI(DrumWindowsBuilder):
         if dl_manager.is_streaming:
             config.cache_dir = self._cache_downloaded_dir
             dl_manager = datasets.DownloadManager(download_config=config)
-        for attempt in range(DOWNLOAD_ATTEMPTS):
+        attempt = 1
+        while True:
             try:
                 return dl_manager.download(self.ARCHIVE_URL)
             except DOWNLOAD_ERRORS as error:
                 # Whatever goes wrong before the first byte comes as a FileNotFoundError.
                 cause = isinstance(error, OSError) and error.__cause__ or error
-                if attempt == DOWNLOAD_ATTEMPTS - 1 or not _is_transient(cause):
+                if attempt == DOWNLOAD_ATTEMPTS or not _is_transient(cause):
                     raise DatasetFolderError(
                         f"{self.ARCHIVE_URL}: found {_reason(cause)}, expected the archive: try "
                         "again later, or give a copy of it as data_dir"
                     ) from error
-            time.sleep(FIRST_WAIT * 2**attempt)
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+            attempt += 1
 
     def _generate_examples(self, recordings: list[Recording]) -> Iterator[tuple[str, dict]]:
         processor = self.processor
@@ -169,14 +172,14 @@ def _unlike_archive(path: str) -> str | None:
     return f"{size:,} bytes" if size > MAX_ARCHIVE_BYTES else None
 
 
-def _is_transient(error: Exception) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """True if the same download may work in a while."""
     if isinstance(error, aiohttp.ClientResponseError):
         return error.status in (408, 429) or error.status >= 500
     return isinstance(error, (aiohttp.ClientError, asyncio.TimeoutError))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{error.status} {error.message}"
     return f"{type(error).__name__}: {error}"

@@ -131,7 +131,7 @@ class MidiFolder(DrumWindowsBuilder):
             if splits[split]
         ]
 
-    def _generate_examples(self, recordings: list[Recording]) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, recordings: list[tuple[str, dict]]) -> Iterator[tuple[str, dict]]:
         processor = self.processor
         for path, labels in recordings:
             try:

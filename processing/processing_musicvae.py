@@ -215,12 +215,15 @@ class MusicVAEProcessor(ProcessorMixin):
             return song.piano_roll, song.timing, song.bpm
         window, hop = (bars * self.steps_per_bar for bars in (self.bars, self.hop_bars))
         num_hops = max(0, -(-(song.num_bars - self.bars) // self.hop_bars))
-        grids = []
-        for windows in (song.piano_roll, song.timing):
+
+        def cut(windows: np.ndarray) -> np.ndarray:
             grid = join_windows(windows)[:, : song.num_bars * self.steps_per_bar]
             padding = max(0, window + num_hops * hop - grid.shape[1])
-            grids.append(cut_windows(np.pad(grid, ((0, 0), (0, padding))), window, hop))
-        return *grids, bpm_of_bars(song.layout, self.hop_bars * np.arange(len(grids[0])))
+            return cut_windows(np.pad(grid, ((0, 0), (0, padding))), window, hop)
+
+        rolls = cut(song.piano_roll)
+        bpm = bpm_of_bars(song.layout, self.hop_bars * np.arange(len(rolls)))
+        return rolls, cut(song.timing), bpm
 
     def decode(
         self,
@@ -283,12 +286,13 @@ class MusicVAEProcessor(ProcessorMixin):
         rolls = np.asarray(piano_rolls)
         if rolls.ndim != 3:
             raise PianoRollError(f"piano_rolls: found {rolls.shape}, expected (rolls, 9, steps)")
-        timings = [None] * len(rolls) if timings is None else np.asarray(timings)
+        if timings is None:
+            timings = np.zeros(rolls.shape, np.float32)
         if len(timings) != len(rolls):
             raise PianoRollError(f"timings: found {len(timings)}, expected {len(rolls)}")
         return [
             self.decode(roll, timing, bpm, lead_in_bars)
-            for roll, timing in zip(rolls, timings, strict=True)
+            for roll, timing in zip(rolls, np.asarray(timings), strict=True)
         ]
 
 

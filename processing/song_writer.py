@@ -37,8 +37,9 @@ def drums_in_place(
     roll = np.asarray(piano_roll)
     timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)
     if roll.ndim == 3 and len(roll) and roll.shape == timing.shape:
-        has_padding = like is not None and len(roll) == len(like.piano_roll)
-        num_steps = like.num_bars * steps_per_bar if has_padding else None
+        num_steps = None
+        if like is not None and len(roll) == len(like.piano_roll):  # with its padding
+            num_steps = like.num_bars * steps_per_bar
         roll, timing = (join_windows(grid)[:, :num_steps] for grid in (roll, timing))
     check_piano_roll(roll, timing)
     num_bars = -(-roll.shape[1] // steps_per_bar)
@@ -132,7 +133,7 @@ def written_layout(layout: SongLayout, lead_in_bars: int = 0) -> SongLayout:
     ticks_per_quarter = scale * layout.ticks_per_quarter
     lead_in = lead_in_bars * QUARTERS_PER_BAR * ticks_per_quarter
     tempos, time_signatures = (
-        [(scale * tick + lead_in if tick else 0, *values) for tick, *values in events]
+        [(scale * event[0] + lead_in if event[0] else 0, *event[1:]) for event in events]
         for events in (layout.tempos, layout.time_signatures)
     )
     return layout._replace(

@@ -135,7 +135,7 @@ def write_wav(path: str | os.PathLike, sound: np.ndarray) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with wave.open(str(temporary), "wb") as file:
-            file.setparams((len(channels), 2, SAMPLE_RATE, 0, "NONE", None))
+            file.setparams((len(channels), 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
             file.writeframes(np.rint(channels.T * 32767).astype("<i2").tobytes())
         temporary.replace(path)
     finally:

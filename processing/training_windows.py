@@ -71,7 +71,12 @@ def read_training_windows(
     for stretch in stretches:
         hits = _hits_of(stretch, notes.ticks, *grid)
         if stretch.metre is None and hits.start < hits.stop:
-            part = DrumNotes(*(column[hits] for column in notes[:4]), *notes[4:])
+            part = notes._replace(
+                ticks=notes.ticks[hits],
+                drums=notes.drums[hits],
+                pitches=notes.pitches[hits],
+                velocities=notes.velocities[hits],
+            )
             found.append(
                 _read_stretch(midi, part, stretch, bars, hop_bars, steps_per_bar, adjust_mode)
             )

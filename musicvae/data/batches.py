@@ -1,9 +1,9 @@
 """Batches of windows of drums."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -135,7 +135,7 @@ def load_split(arguments: Arguments, split: str, hop_bars: int) -> WindowDataset
     """The drums and the tempo of the windows of a split."""
     data, architecture, data_dir = arguments.data, arguments.architecture, arguments.data.data_dir
     if data.data == "demo":
-        data_dir = Path(arguments.training.output_dir, "demo_grooves")
+        data_dir = os.path.join(arguments.training.output_dir, "demo_grooves")
     windows = load_windows(
         split,
         data.data,

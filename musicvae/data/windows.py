@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -16,7 +16,7 @@ from processing.drum_kit import NUM_DRUMS
 MIDI_DATA = ("groove", "midi_folder", "demo")
 
 # Windows on the disk, or windows that come one after another.
-WindowDataset = datasets.Dataset | datasets.IterableDataset
+WindowDataset: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
 
 def load_windows(

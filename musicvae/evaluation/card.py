@@ -136,9 +136,11 @@ def eval_results(report: Report) -> list[EvalResult]:
 
     A model that transforms drums is measured by what it makes of them.
     """
-    facts, measures = report
+    facts, measures = report.facts, report.measures
     figures = dict(measures["reconstruction"]["objective"])
-    drums = measures.get("transformation", measures["reconstruction"])["drums"]
+    drums = measures["transformation" if "transformation" in measures else "reconstruction"][
+        "drums"
+    ]
     for way, of_way in pick(drums, WAYS).items():
         figures |= {f"{name}_{way}": figure for name, figure in pick(of_way, DRUMS).items()}
     return [

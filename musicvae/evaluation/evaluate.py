@@ -157,7 +157,7 @@ class Evaluation:
         )
 
 
-def choose_parts(model: MusicVAEModel, asked_for: list[str] | None) -> list[str]:
+def choose_parts(model: MusicVAEModel, asked_for: Sequence[str] | None) -> list[str]:
     """The parts of the evaluation that apply to a model, or those of them that are asked for.
 
     Raises:

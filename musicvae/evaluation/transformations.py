@@ -81,6 +81,8 @@ def transform(
             return model.tap_to_drums(**drums, **drawn)
         case "remove_drums":
             return model.add_drums(**drums, **drawn)
+        case other:
+            raise ValueError(f"input_transform: found {other}, expected a transformation")
 
 
 def baseline(config: MusicVAEConfig, windows: Windows, train: Windows) -> Windows:
@@ -94,6 +96,8 @@ def baseline(config: MusicVAEConfig, windows: Windows, train: Windows) -> Window
             return baselines.most_frequent_for_taps(train, read)
         case "remove_drums":
             return baselines.most_frequent(removed_alone(train, config), read)
+        case other:
+            raise ValueError(f"input_transform: found {other}, expected a transformation")
 
 
 def removed_alone(windows: Windows, config: MusicVAEConfig) -> Windows:

@@ -77,7 +77,7 @@ def architecture_arguments(config: type[MusicVAEConfig]) -> type:
 
     Types and defaults are those of the config, descriptions those of its docstring.
     """
-    descriptions = described_arguments(inspect.getdoc(config))
+    descriptions = described_arguments(inspect.getdoc(config) or "")
     columns = []
     for name, kind in inspect.get_annotations(config).items():
         if name in KIT_FIELDS:
@@ -86,14 +86,14 @@ def architecture_arguments(config: type[MusicVAEConfig]) -> type:
         if kind == int | float:
             kind, default = float, float(default)
         if name == "removed_drums":
-            kind, default = list[drum_number], list(default)
+            kind, default = list[drum_number], list(default)  # type: ignore[valid-type]
         columns.append((name, kind, argument(default, descriptions[name])))
     return make_dataclass("ArchitectureArguments", columns)
 
 
 def described_arguments(docstring: str) -> dict[str, str]:
     """The descriptions in the "Args" section of a docstring, each as one line, by name."""
-    section = re.search(r"^Args:\n(.*?)(?:^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)[1]
+    (section,) = re.findall(r"^Args:\n(.*?)(?:^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
     found = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\S|\Z)", section, re.DOTALL | re.MULTILINE)
     return {name: " ".join(text.split()).rstrip(".") for name, text in found}
 
@@ -184,9 +184,9 @@ def parse_arguments(argv: list[str], description: str = "") -> Arguments:
         parser.set_defaults(
             **{field.name: getattr(config, field.name) for field in fields(ArchitectureArguments)}
         )
-    *parsed, _ = parser.parse_args_into_dataclasses(argv)
-    check_arguments(*parsed)
-    return Arguments(*parsed, command=command)
+    data, architecture, training, hub, _ = parser.parse_args_into_dataclasses(argv)
+    check_arguments(data, architecture, training, hub)
+    return Arguments(data, architecture, training, hub, command)
 
 
 def find_recipe(name: str) -> Path:

@@ -86,8 +86,8 @@ def checkpoints(output_dir: Path) -> list[Path]:
     A copy of one under such a name is none, nor is a folder with other content. A damaged one is
     listed, so that its damage is found.
     """
-    steps = {step_of(folder): folder for folder in Path(output_dir, "checkpoints").glob("*")}
-    steps.pop(None, None)
+    folders = Path(output_dir, "checkpoints").glob("*")
+    steps = {step: folder for folder in folders if (step := step_of(folder)) is not None}
     return [steps[step] for step in sorted(steps)]
 
 

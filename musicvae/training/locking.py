@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -9,10 +10,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-try:
-    import fcntl
-except ImportError:  # on Windows
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 LOCK = ".lock"
 LOCKED_BYTE = 1 << 20  # on Windows nobody else can read it, so it lies beyond what is written
@@ -75,7 +76,7 @@ def _open_locked(path: Path) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    if os.name == "posix":
+    if sys.platform != "win32":
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)

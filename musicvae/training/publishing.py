@@ -72,7 +72,7 @@ class Publisher:
     """
 
     def __init__(self, hub: HubArguments, training: TrainingArguments, write_model: WriteModel):
-        self.repository, self.strategy = hub.hub_model_id, hub.hub_strategy
+        self.repository, self.strategy = hub.hub_model_id or "", hub.hub_strategy
         self.output_dir, self.max_steps = Path(training.output_dir), training.max_steps
         self.staging = self.output_dir / STAGING
         self.write_model = write_model
@@ -137,8 +137,9 @@ class Publisher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                push, self._waiting, self._pushing = self._waiting, None, True
+                while (push := self._waiting) is None:
+                    self._changed.wait()
+                self._waiting, self._pushing = None, True
             try:
                 push.prepare()
                 action = partial(push_folder, self.repository, push.folder, push.step)
@@ -173,8 +174,10 @@ def push_folder(repository: str, folder: Path, step: int) -> None:
         for path in api.list_repo_files(repository)
         if path.startswith(CHANGING_FOLDERS) and path not in paths
     ]
-    operations = [CommitOperationAdd(path, folder / path) for path in paths]
-    operations += [CommitOperationDelete(path) for path in stale]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(path, folder / path) for path in paths),
+        *(CommitOperationDelete(path) for path in stale),
+    ]
     commit = api.create_commit(repository, operations, commit_message=f"Step {step}").oid
     tag = partial(api.create_tag, repository, tag=f"step-{step}", revision=commit)
     try:

@@ -158,7 +158,7 @@ def num_cores() -> int:
     """The cores that this process may run on, which taskset or a scheduler may have limited."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 def new_model(config: MusicVAEConfig, pretrained_model: str | None) -> MusicVAEModel:
@@ -330,7 +330,8 @@ def learning_rate(training: TrainingArguments, step: int) -> float:
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters for AdamW: biases, also those of patterns, are not decayed."""
-    decayed, others = [], []
+    decayed: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (others if parameter.ndim < 2 or "bias" in name else decayed).append(parameter)
     return [
