@@ -7,6 +7,8 @@ from processing.drum_song import DrumSong
 from processing.drum_synthesis import SAMPLE_RATE
 from processing.errors import MissingLibraryError
 
+from .drummer import Drums
+
 if TYPE_CHECKING:
     from IPython.display import Audio
 
@@ -17,9 +19,10 @@ def audio(
     """A player for a notebook.
 
     Args:
-        drums: what has a `piano_roll` and a `timing`: a song, the output of a model or of a
-            processor. Its windows sound one after another.
-        bpm, steps_per_bar, like: see `processing.render`.
+        drums: `Drums`, a `DrumSong`, or the output of a model or of a processor, which has a
+            `piano_roll` and a `timing`. Windows sound one after another.
+        bpm, steps_per_bar, like: see `processing.render`; what `drums` knows of them is taken from
+            there.
 
     Raises:
         MissingLibraryError: IPython is not installed.
@@ -31,5 +34,12 @@ def audio(
         raise MissingLibraryError(
             "IPython: found no such library, expected it to play in a notebook: pip install ipython"
         ) from error
+    if isinstance(drums, Drums):
+        steps_per_bar = drums.processor.steps_per_bar
+        bpm = drums.bpm if bpm is None else bpm
+        like = drums.song if like is None else like
+    elif isinstance(drums, DrumSong):
+        steps_per_bar = drums.piano_roll.shape[2] // drums.bars
+        like = drums
     sound = render(drums.piano_roll, drums.timing, bpm, steps_per_bar, like)
     return Audio(sound, rate=SAMPLE_RATE, normalize=False)

@@ -167,9 +167,11 @@ def run(arguments: Namespace, name: str, verb: FileVerb) -> int | None:
             tqdm.write(f"musicvae {name}: {one_line(error)}", file=sys.stderr)
         else:
             tqdm.write(line)
-            for warning in caught:
-                if warning.category is UserWarning:
-                    tqdm.write(f"musicvae {name}: {warning.message}", file=sys.stderr)
+            # Once, where MIDI and sound lack the same.
+            for message in dict.fromkeys(
+                str(warning.message) for warning in caught if warning.category is UserWarning
+            ):
+                tqdm.write(f"musicvae {name}: {message}", file=sys.stderr)
     return 1 if num_failed else None
 
 
