@@ -31,33 +31,34 @@ class MusicVAEConfig(PreTrainedConfig):
         velocity_bins: classes of a categorical velocity; 0: every hit is equally loud.
         timing_bins: classes of a categorical timing, an odd number, so that "on the grid" is one;
             0: every hit is on the grid.
-        hit_features: whether the categorical output scores and reads back a pattern also by its
+        hit_features: whether a pattern's logit and its decoder input have a term for each of its
             hits, so that rare patterns are learned from frequent ones with hits in common.
-            Magenta's models do not.
+            Magenta's models have none.
         nade_hidden_size: width of the hidden layer of the NADE.
-        input_transform: what becomes of drums before the encoder reads them, while the decoder
-            learns to give them back as they were: "none"; "humanize", no velocity and no timing;
-            "tap", the loudest hit of each step on one drum; "tap_fixed_velocity", without its
-            velocity; "remove_drums", without `removed_drums`.
+        input_transform: transformation of the encoder's input, which the decoder learns to undo:
+            "none"; "humanize", no velocity and no timing; "tap", the loudest hit of each step on
+            one drum; "tap_fixed_velocity", the same without velocity; "remove_drums", without
+            `removed_drums`.
         removed_drums: the drums that "remove_drums" takes away; [2] is the closed hi-hat.
         encoder_hit_dropout: in training, hits are dropped from the encoder's input, soft ones
             rather than loud ones, with a probability up to this.
-        hits_as_controls: whether the decoder is told which drums are hit at each step, and learns
+        hits_as_controls: whether the decoder is conditioned on the hits of each step, and learns
             their velocity and timing alone.
-        input_as_controls: whether the decoder is told at each step what the encoder reads of it,
+        input_as_controls: whether the decoder is conditioned on the encoder's input at each step,
             taps or the drums that are not removed, so that z need not carry it.
         encoder_conditioning_size: width of a projection of the encoder's output at each step, on
-            which the decoder is conditioned at that step; 0: not at all. For models with an
-            input_transform alone, whose encoder does not read what the decoder is to find.
+            which the decoder is conditioned at that step; 0: none. Only with an input_transform:
+            else the encoder's output has the target.
         styles: names of the styles of which the model has a latent distribution, see
             `MusicVAEModel.fit_style_distributions`.
         latent_size: width of z.
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
-        decoder: "hierarchical", where a conductor makes one embedding a bar and nothing else but
-            the last frame and the look-back crosses a bar line, or "flat", one LSTM over all steps.
-        lookback_bars: bars of which the decoder's input at a step has the frame of the same step,
-            one bar earlier, two bars earlier and so on; 0: none, as in Magenta's models.
+        decoder: "hierarchical", where a conductor makes one embedding per bar and nothing else but
+            the previous frame and the look-back crosses a bar line, or "flat", one LSTM over all
+            steps.
+        lookback_bars: how many bars back the decoder's input goes: it has the frames of the same
+            step one bar earlier, two bars earlier and so on; 0: none, as in Magenta's models.
         conductor_hidden_size: width of the conductor's LSTM and of its embeddings.
         conductor_num_layers: its layers.
         decoder_hidden_size: width of the decoder's LSTM.
@@ -162,18 +163,17 @@ class MusicVAEConfig(PreTrainedConfig):
         if self.hits_as_controls and self.input_transform not in ("none", "humanize"):
             raise ValueError(
                 f"hits_as_controls: found True, expected False: with input_transform "
-                f"{self.input_transform!r} the hits are what the decoder is to find"
+                f"{self.input_transform!r} the hits are the decoder's target"
             )
         if self.input_as_controls and self.input_transform == "none":
             raise ValueError(
                 "input_as_controls: found True, expected False: with input_transform 'none' the "
-                "decoder would be told all that it is to find"
+                "decoder would be conditioned on its target"
             )
         if self.encoder_conditioning_size and self.input_transform == "none":
             raise ValueError(
                 f"encoder_conditioning_size: found {self.encoder_conditioning_size}, expected 0: "
-                "with input_transform 'none' the encoder's outputs give away what the decoder is "
-                "to find"
+                "with input_transform 'none' the decoder would be conditioned on its target"
             )
 
     def validate_styles(self):

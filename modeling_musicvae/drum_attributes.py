@@ -1,4 +1,4 @@
-"""What a listener could say of a groove, as numbers.
+"""Attributes of a groove that a listener hears, as numbers.
 
 Each measure takes `piano_roll` uint8 (batch, 9, steps), MIDI velocities, and `timing` float32
 (batch, 9, steps), in steps, with the drums in the order of `MusicVAEProcessor`, in 4/4 and whole

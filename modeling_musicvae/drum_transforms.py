@@ -1,4 +1,4 @@
-"""What becomes of drums before a model reads them, so that it learns to give them back.
+"""Transformations of the encoder's input, which a model learns to undo.
 
 Gillick, Roberts, Engel, Eck, Bamman: Learning to Groove with Inverse Sequence Transformations, 2019
 (arXiv 1905.06118).
@@ -12,7 +12,7 @@ import torch
 from .configuration_musicvae import MusicVAEConfig
 from .drum_patterns import DEFAULT_VELOCITY
 
-# The drum that taps are played on; the original's models expect them there. It is the open hi-hat.
+# The drum that taps are played on; Magenta's models expect them there. It is the open hi-hat.
 TAP_DRUM = 3
 
 Drums = tuple[torch.Tensor, torch.Tensor]
@@ -21,7 +21,7 @@ Drums = tuple[torch.Tensor, torch.Tensor]
 def apply_input_transform(
     config: MusicVAEConfig, piano_roll: torch.Tensor, timing: torch.Tensor
 ) -> Drums:
-    """What the encoder of a model reads of drums. Twice is the same as once."""
+    """The drums of which the encoder's input is made. Twice is the same as once."""
     match config.input_transform:
         case "humanize":
             return remove_velocity(piano_roll), torch.zeros_like(timing)

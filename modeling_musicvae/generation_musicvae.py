@@ -366,7 +366,7 @@ class MusicVAEVerbs:
     def _fixed_and_conditioning(
         self, score: torch.Tensor | None, conditioning: torch.Tensor | None
     ) -> tuple[FixedDrums | None, torch.Tensor | None]:
-        """What is given to the decoder; raises an error where the model needs more."""
+        """All that is given to the decoder; raises an error where the model needs more."""
         if self.config.hits_as_controls:
             if score is None:
                 raise ValueError(

@@ -195,12 +195,12 @@ class DecoderLSTM(UnrolledLSTM):
         return super().forward(torch.cat([inputs.to(context.dtype), context], -1), state)
 
     def input_weight(self) -> torch.Tensor:
-        """(input_size + 1, 4 * hidden_size): what each input adds to the gates; the last row is
+        """(input_size + 1, 4 * hidden_size): the part of each input in the gates; the last row is
         zero, for no input at all."""
         return F.pad(self.weight_ih_l0[:, : -self.context_size].T, (0, 0, 0, 1))
 
     def context_gates(self, context: torch.Tensor) -> torch.Tensor:
-        """(..., context_size) -> (..., 4 * hidden_size): what the context adds, and the bias."""
+        """(..., context_size) -> (..., 4 * hidden_size): the part of the context, and the bias."""
         return F.linear(
             context, self.weight_ih_l0[:, -self.context_size :], self.bias_ih_l0 + self.bias_hh_l0
         )

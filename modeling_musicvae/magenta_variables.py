@@ -31,7 +31,7 @@ def load_magenta_variables(
         input_transform: what it was trained to undo, see `MusicVAEConfig`; neither does that.
 
     Returns:
-        A float32 `MusicVAEModel` that computes what the original computes.
+        A float32 `MusicVAEModel` that computes what Magenta's implementation computes.
 
     Raises:
         ValueError: a variable is missing, left over, or has another shape than its neighbours

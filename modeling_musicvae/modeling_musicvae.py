@@ -29,7 +29,7 @@ STYLE_SHRINKAGE = 100
 
 @dataclass
 class MusicVAEOutput(ModelOutput):
-    """What `MusicVAEModel.forward` returns.
+    """The output of `MusicVAEModel.forward`.
 
     Attributes:
         loss: float32 (), the negative ELBO: reconstruction loss + beta * KL divergence beyond the
@@ -39,8 +39,8 @@ class MusicVAEOutput(ModelOutput):
         hits_loss, velocity_loss, timing_loss: float32 (batch,), those of them that the output
             models.
         kl_divergence: float32 (batch,), of the posterior from the prior, in nats per sequence.
-        logits: (batch, steps, logits_size), teacher-forced but for scheduled sampling; what they
-            mean is the output head's business.
+        logits: (batch, steps, logits_size), teacher-forced but for scheduled sampling; see the
+            output head.
         mean: float32 (batch, latent_size), of the posterior.
         std: float32 (batch, latent_size), of the posterior.
         latents: float32 (batch, latent_size), those that were decoded.
@@ -76,8 +76,8 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
 
     `piano_roll` uint8 (batch, drums, steps), MIDI velocities, and `timing` float32 of the same
     shape, microtiming in steps in [-0.5, 0.5), are as `MusicVAEProcessor` makes them; without a
-    `timing` the drums lie on the grid. Drums are always given as they were played: a model that
-    was trained to humanize, say, takes velocity and timing away from its encoder's input by itself.
+    `timing` the drums lie on the grid. Drums are always given whole: a model that was trained
+    to humanize, say, takes velocity and timing away from its encoder's input by itself.
     """
 
     def __init__(self, config: MusicVAEConfig):

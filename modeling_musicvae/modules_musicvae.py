@@ -15,7 +15,7 @@ from .output_heads import OUTPUT_HEADS, FixedDrums
 
 class MusicVAEEncoder(nn.Module):
     """A bidirectional LSTM over the steps; its last states give the posterior, and its outputs, if
-    the config says so, what the decoder is conditioned on at each step."""
+    the config says so, the decoder's conditioning at each step."""
 
     def __init__(self, config: MusicVAEConfig, input_size: int):
         super().__init__()
@@ -263,7 +263,7 @@ class MusicVAEDecoder(nn.Module):
     def _conditioning_gates(
         self, conditioning: torch.Tensor | None, dtype: torch.dtype
     ) -> torch.Tensor | None:
-        """What the conditioning of each step adds to the gates: (batch, steps, gates)."""
+        """The part of the conditioning in the gates of each step: (batch, steps, gates)."""
         if conditioning is None:
             return None
         start = self.head.input_size
@@ -311,7 +311,7 @@ class MusicVAEDecoder(nn.Module):
     def _input_gates(
         self, weight: torch.Tensor, previous: torch.Tensor, dense: torch.Tensor
     ) -> torch.Tensor:
-        """What the input adds to the gates: see `DecoderLSTM.input_weight` and `_dense_inputs`."""
+        """The part of the input in the gates: see `DecoderLSTM.input_weight`, `_dense_inputs`."""
         gates = self.head.input_gates(previous, weight)
         if dense.shape[-1]:
             gates = gates + dense.to(weight.dtype) @ weight[self.head.input_size : -1]

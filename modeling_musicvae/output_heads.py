@@ -1,7 +1,7 @@
-"""Output heads: how a model reads, scores and draws one step of drums.
+"""Output heads: how one step of drums is encoded, scored and drawn.
 
-Each head has its own idea of a step, called a frame: a vector of numbers. Decoder and model hand
-frames and logits through and know nothing of what is in them, so a new head is one class here and
+Each head has its own idea of a step, called a frame: a vector of numbers. Decoder and model pass
+frames and logits on and know nothing of what is in them, so a new head is one class here and
 one line in `OUTPUT_HEADS`.
 """
 
@@ -124,8 +124,8 @@ class OutputHead(nn.Module, ABC):
             logits: float32 (batch, logits_size).
             temperature: logits are divided by it; 0 takes the most likely hits, and of velocity
                 and timing, where they have a distribution, the median.
-            uniform: float32 (batch, num_draws), in [0, 1): what decides each draw.
-            fixed: what is given instead, with frames (batch, frame_size).
+            uniform: float32 (batch, num_draws), in [0, 1): decides each draw.
+            fixed: drums that are given, with frames (batch, frame_size).
 
         Returns:
             (batch, frame_size).
@@ -154,7 +154,7 @@ class CategoricalHead(OutputHead):
         self.num_hit_features = self.num_drums * config.hit_features
         self.logits_size = self.num_patterns + self.num_hit_features + expression_size
         self.num_features = self.num_drums * (1 + len(self.bins))
-        # Beside the one-hot pattern, all features, or those of expression alone.
+        # Next to the one-hot pattern, all features, or those of expression alone.
         self.num_input_features = self.num_features - self.num_drums + self.num_hit_features
         self.input_size = self.num_patterns + self.num_input_features
         self.encoder_input_size = 1 + self.num_drums * (
@@ -318,13 +318,13 @@ class CategoricalHead(OutputHead):
 class GrooveHead(OutputHead):
     """GrooVAE's output: hits, velocities and offsets of all drums.
 
-    A frame is float32 in the original's numbers: for each drum 1 if it is hit, then its velocity /
+    A frame is float32 in Magenta's numbers: for each drum 1 if it is hit, then its velocity /
     127, then its offset, -2 * timing. Hits are independent of each other, and velocities and
     offsets are numbers: the "log-likelihood" of these is minus the squared error, silent drums
     included, and temperature leaves them as they are.
     """
 
-    EPSILON = 1e-7  # inside the logarithms of the original's log loss
+    EPSILON = 1e-7  # inside the logarithms of Magenta's log loss
 
     def __init__(self, config: MusicVAEConfig):
         super().__init__()
@@ -456,7 +456,7 @@ def sample_classes(logits: torch.Tensor, temperature: float, uniform: torch.Tens
     Args:
         logits: float32 (..., classes).
         temperature: logits are divided by it; 0 takes the most likely class.
-        uniform: float32 (...), in [0, 1): what decides each draw.
+        uniform: float32 (...), in [0, 1): decides each draw.
 
     Returns:
         int64 (...).

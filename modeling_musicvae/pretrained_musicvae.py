@@ -36,8 +36,8 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> "MusicVAEPreTrainedModel | tuple[MusicVAEPreTrainedModel, dict[str, Any]]":
-        """Loads a model as transformers does, but raises an error where that would warn and go on
-        with random weights or a default config.
+        """Loads a model as transformers does, but raises an error where that would warn and return
+        random weights or a default config.
 
         Args:
             pretrained_model_name_or_path: a folder or the name of a repository on the Hub.
@@ -121,9 +121,9 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
         """Starts weights uniform after Glorot, for an LSTM over its input and recurrent weight
         together, and forget gates open.
 
-        What an LSTM reads first, hits or a one-hot pattern, is zero almost everywhere. Its weights
-        start with the unit variance of an embedding: after Glorot, as in the original, they would
-        be so small that it takes thousands of steps until the model sees what it reads.
+        An LSTM's first inputs, hits or a one-hot pattern, are zero almost everywhere. Their
+        weights start with the unit variance of an embedding: after Glorot, as in Magenta's models,
+        they would be so small that it takes thousands of steps until they matter.
         """
         super()._init_weights(module)
         if isinstance(module, nn.Linear):

@@ -204,20 +204,20 @@ def test_an_invalid_field_is_named_with_what_was_found(name, value):
         pytest.param(
             {"input_as_controls": True},
             "input_as_controls: found True, expected False: with input_transform 'none' the "
-            "decoder would be told all that it is to find",
+            "decoder would be conditioned on its target",
             id="controls that give away everything",
         ),
         pytest.param(
             {"encoder_conditioning_size": 8},
             "encoder_conditioning_size: found 8, expected 0: with input_transform 'none' the "
-            "encoder's outputs give away what the decoder is to find",
+            "decoder would be conditioned on its target",
             id="an encoder that gives away everything",
         ),
         *(
             pytest.param(
                 {"hits_as_controls": True, "input_transform": transform},
                 f"hits_as_controls: found True, expected False: with input_transform {transform!r} "
-                "the hits are what the decoder is to find",
+                "the hits are the decoder's target",
                 id=f"controls that give away what {transform} took",
             )
             for transform in ("tap", "tap_fixed_velocity", "remove_drums")

@@ -1,4 +1,4 @@
-"""The verbs of a model: what each keeps, what it reads, and which model it asks for."""
+"""The verbs of a model: what each keeps, what matters to it, and which model it asks for."""
 
 import re
 from collections.abc import Callable
@@ -37,8 +37,8 @@ TRANSFORMS = {
     "tap_fixed_velocity": {"input_transform": "tap_fixed_velocity"},
     "remove_drums": {"input_transform": "remove_drums", "removed_drums": REMOVED},
 }
-# Models that play the hits of a score, whether they are told them or not.
-PLAY_SCORES = OUTPUTS | ON_HITS
+# Models that make the hits of a score, whether they are conditioned on them or not.
+WITH_SCORES = OUTPUTS | ON_HITS
 # Each verb: the settings of the models that it asks for, and a use of it.
 Verb = Callable[..., MusicVAEDecoderOutput]
 VERBS: dict[str, tuple[dict, Verb]] = {
@@ -51,7 +51,7 @@ VERBS: dict[str, tuple[dict, Verb]] = {
         TRANSFORMS["tap"],
         lambda model, **how: model.tap_to_drums(ROLLS, TIMING, **how),
     ),
-    "tap_to_drums, told the taps": (
+    "tap_to_drums, conditioned on taps": (
         TRANSFORMS["tap"] | {"input_as_controls": True},
         lambda model, **how: model.tap_to_drums(ROLLS, TIMING, **how),
     ),
@@ -59,7 +59,7 @@ VERBS: dict[str, tuple[dict, Verb]] = {
         TRANSFORMS["remove_drums"],
         lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
     ),
-    "add_drums, told the others": (
+    "add_drums, conditioned on the others": (
         TRANSFORMS["remove_drums"] | {"input_as_controls": True},
         lambda model, **how: model.add_drums(ROLLS, TIMING, **how),
     ),
@@ -194,14 +194,14 @@ with_a_score = pytest.mark.parametrize(
 
 @with_a_score
 @both_decoders
-@over(PLAY_SCORES)
+@over(WITH_SCORES)
 def test_hits_of_a_score_come_out_exactly(output, decoder, settings, play):
     drums = play(random_model(decoder, **settings, **output), SCORE)
     assert torch.equal(hits_of(drums), SCORE > 0)
 
 
 @with_a_score
-@over(PLAY_SCORES)
+@over(WITH_SCORES)
 def test_velocities_of_a_score_are_not_read(output, settings, play):
     model, made = random_model(**settings, **output), []
     for score in (SCORE, SCORE.clamp(max=1)):
@@ -211,7 +211,7 @@ def test_velocities_of_a_score_are_not_read(output, settings, play):
 
 
 @over(EXPRESSIVE)
-def test_a_score_is_played_with_the_expression_that_its_hits_ask_for(output):
+def test_the_expression_of_a_score_is_that_of_its_hits(output):
     model = random_model(**output)
     drums, fewer = (
         model.decode(LATENTS, temperature=0, score=score)
@@ -323,7 +323,7 @@ def test_conditioning_for_another_number_of_latents_is_refused():
         model.decode(LATENTS, 1.0, None, *conditioning)
 
 
-# What a model reads
+# The encoder's input
 
 
 TAPS = ROLLS * (torch.arange(NUM_DRUMS)[:, None] == torch.arange(STEPS) % NUM_DRUMS)
@@ -341,7 +341,7 @@ SAME_INPUT = {
 
 @all_outputs
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_what_an_input_transform_takes_away_is_not_read(transform, output):
+def test_what_an_input_transform_takes_away_is_not_encoded(transform, output):
     model = random_model(**TRANSFORMS[transform], **output)
     posteriors = [model.encode(*drums) for drums in ((TAPS, TAPS_TIMING), SAME_INPUT[transform])]
     torch.testing.assert_close(*posteriors, rtol=0, atol=0)
@@ -349,7 +349,7 @@ def test_what_an_input_transform_takes_away_is_not_read(transform, output):
 
 @over(EXPRESSIVE)
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_a_model_without_input_transform_reads_all(transform, output):
+def test_a_model_without_input_transform_encodes_all(transform, output):
     model = random_model(**output)
     mean, other = (
         model.encode(*drums).mean for drums in ((TAPS, TAPS_TIMING), SAME_INPUT[transform])
@@ -357,7 +357,7 @@ def test_a_model_without_input_transform_reads_all(transform, output):
     assert not torch.isclose(mean, other).all(1).any()
 
 
-STILL_READ = {
+STILL_ENCODED = {
     "humanize": ("humanize", (TAPS.flip(1), TAPS_TIMING)),
     "tap: velocity": ("tap", (TAPS.clamp(max=1), TAPS_TIMING)),
     "tap: timing": ("tap", (TAPS, -TAPS_TIMING)),
@@ -368,8 +368,8 @@ STILL_READ = {
 
 
 @over(EXPRESSIVE)
-@pytest.mark.parametrize("transform, drums", STILL_READ.values(), ids=STILL_READ)
-def test_what_an_input_transform_leaves_is_read(transform, drums, output):
+@pytest.mark.parametrize("transform, drums", STILL_ENCODED.values(), ids=STILL_ENCODED)
+def test_what_an_input_transform_leaves_is_encoded(transform, drums, output):
     model = random_model(**TRANSFORMS[transform], **output)
     mean, other = (model.encode(*each).mean for each in ((TAPS, TAPS_TIMING), drums))
     assert not torch.isclose(mean, other).all(1).any()
@@ -378,7 +378,7 @@ def test_what_an_input_transform_leaves_is_read(transform, drums, output):
 @both_decoders
 @all_outputs
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_transformed_drums_are_encoded_and_the_played_ones_scored(transform, output, decoder):
+def test_transformed_drums_are_encoded_and_the_given_ones_scored(transform, output, decoder):
     model = random_model(decoder, **TRANSFORMS[transform], **output)
     actual = model(ROLLS, TIMING, latents=LATENTS)
     encoded = model.encode(*apply_input_transform(model.config, ROLLS, TIMING))
@@ -388,7 +388,7 @@ def test_transformed_drums_are_encoded_and_the_played_ones_scored(transform, out
         assert torch.equal(actual[name], scored[name])
 
 
-def test_notes_are_dropped_in_training_only():
+def test_hits_are_dropped_in_training_only():
     model, whole = random_model(encoder_hit_dropout=1.0), random_model()
     expected, scored = whole.encode(ROLLS, TIMING).mean, whole(ROLLS, TIMING, latents=LATENTS)
     assert torch.equal(model.encode(ROLLS, TIMING).mean, expected)
@@ -404,7 +404,7 @@ def test_notes_are_dropped_in_training_only():
 # Humanize
 
 
-@over(PLAY_SCORES)
+@over(WITH_SCORES)
 def test_humanize_decodes_the_posterior_mean_of_the_score(output):
     model = random_model(**TRANSFORMS["humanize"], **output)
     expected = model.decode(model.encode(SCORE).mean, generator=seeded(0), score=SCORE)
@@ -439,7 +439,7 @@ adder = TRANSFORMS["remove_drums"]
 
 @both_decoders
 @all_outputs
-def test_add_drums_keeps_all_other_drums_as_they_are_played(output, decoder):
+def test_add_drums_keeps_all_other_drums_as_they_are_given(output, decoder):
     added = random_model(decoder, **adder, **output).add_drums(ROLLS, TIMING)
     assert torch.equal(added.piano_roll[:, KEPT], ROLLS[:, KEPT])
     assert torch.equal(added.timing[:, KEPT], TIMING[:, KEPT])
@@ -461,7 +461,7 @@ def test_add_drums_does_not_read_what_it_adds(output, decoder):
 
 @both_decoders
 @over({"categorical": OUTPUTS["categorical"], "hits": OUTPUTS["hits"]})
-def test_added_drums_are_the_most_likely_beside_the_others_at_each_step(output, decoder):
+def test_added_drums_are_the_most_likely_next_to_the_others_at_each_step(output, decoder):
     model = random_model(decoder, **adder, **output)
     added = model.add_drums(ROLLS, TIMING, temperature=0)
     latents = model.encode(ROLLS, TIMING).mean
@@ -469,8 +469,8 @@ def test_added_drums_are_the_most_likely_beside_the_others_at_each_step(output, 
     kept_bits = sum(2**drum for drum in KEPT)
     given = to_patterns(to_hits(ROLLS))[..., None] & kept_bits
     possible = (torch.arange(NUM_PATTERNS) & kept_bits) == given
-    most_likely = logits.where(possible, -torch.inf).argmax(-1)
-    assert torch.equal(to_patterns(to_hits(added.piano_roll)), most_likely)
+    expected = logits.where(possible, -torch.inf).argmax(-1)
+    assert torch.equal(to_patterns(to_hits(added.piano_roll)), expected)
 
 
 # Transfer groove
@@ -488,7 +488,7 @@ def test_transfer_groove_takes_velocity_and_timing_from_the_groove(output):
     assert not torch.equal(drums.timing, later.timing)
 
 
-@over(PLAY_SCORES)
+@over(WITH_SCORES)
 def test_one_groove_is_transferred_to_many_scores(output):
     model = random_model(**output)
     drums = model.transfer_groove(SCORE, ROLLS[:1], TIMING[:1], generator=seeded(0))

@@ -63,7 +63,7 @@ def test_a_vector_that_is_not_fitted_is_left_out():
         pytest.param(
             NO_EXPRESSION, ["density", "syncopation", "hihat_density", "swing"], id="hits alone"
         ),
-        pytest.param(GIVEN_HITS, ["mean_velocity", "swing"], id="told the hits"),
+        pytest.param(GIVEN_HITS, ["mean_velocity", "swing"], id="conditioned on hits"),
     ],
 )
 def test_only_attributes_that_the_model_plays_are_measured(settings, names):

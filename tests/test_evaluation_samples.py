@@ -75,9 +75,9 @@ def test_only_what_a_model_decides_is_a_feature():
     windows = nine_drum_windows()
     names = {
         kind: set(features(windows, nine_drum_model(**settings).config))
-        for kind, settings in {"all": {}, "hits": NO_EXPRESSION, "told": GIVEN_HITS}.items()
+        for kind, settings in {"all": {}, "hits": NO_EXPRESSION, "conditioned": GIVEN_HITS}.items()
     }
-    assert names["told"] == OF_EXPRESSION
+    assert names["conditioned"] == OF_EXPRESSION
     assert names["hits"] == names["all"] - OF_EXPRESSION
     assert "repeated_bars" not in features(windows, nine_drum_model(bars=1).config)
 
@@ -165,7 +165,7 @@ def test_samples_are_seeded():
     assert first.file.tolist() == [0, 1, 2, 3]
 
 
-def test_a_model_that_is_told_the_hits_samples_those_of_the_windows_in_turn():
+def test_a_model_that_is_conditioned_on_hits_samples_those_of_the_windows_in_turn():
     windows = nine_drum_windows(3)
     samples = draw_samples(nine_drum_model(**GIVEN_HITS), windows, 5, seed=0)
     scores = windows.select([0, 1, 2, 0, 1])
@@ -186,7 +186,7 @@ def test_samples_that_are_the_windows_are_found_alike_and_memorised():
     assert measures["nearest_other"]["samples"] == measures["nearest_other"]["played"]
 
 
-def test_of_a_model_that_is_told_the_hits_only_the_distributions_are_measured():
+def test_of_a_model_that_is_conditioned_on_hits_only_the_distributions_are_measured():
     windows, config = nine_drum_windows(), nine_drum_model(**GIVEN_HITS).config
     measures = measure_samples(windows, windows, windows, windows, config, seed=0)
     assert set(measures) == {"distributions"}

@@ -38,7 +38,7 @@ def outputs_and_gradients(
 
 
 def nn_lstm(lstm: DecoderLSTM):
-    """PyTorch's own forward pass with the weights of `lstm`, over inputs beside the context."""
+    """PyTorch's own forward pass with the weights of `lstm`, over inputs next to the context."""
 
     def forward(inputs, context, state):
         inputs = torch.cat([inputs, context.expand(STEPS, -1, -1)], -1)

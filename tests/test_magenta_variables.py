@@ -1,6 +1,6 @@
-"""Magenta's variables: what is loaded computes what the original computed, and learns alike.
+"""Magenta's variables: the loaded model computes and learns what Magenta's implementation does.
 
-The recorded arrays are the original's own, in float32; they are described beside them.
+The recorded arrays are Magenta's own, in float32; they are described in their folder.
 """
 
 import json
@@ -49,12 +49,12 @@ def magenta_gradients(model: MusicVAEModel) -> Arrays:
     )
 
 
-# Equality with the original
+# Equality with Magenta's implementation
 
 
 def recorded_drums(arrays: Arrays) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch that the original encoded: nine drums' hits, then their velocities and offsets, or
-    a bit for silence."""
+    """The batch that was encoded: nine drums' hits, then their velocities and offsets, or a bit for
+    silence."""
     numbers = torch.from_numpy(arrays["enc_input"]).transpose(1, 2)
     if numbers.shape[1] == 10:
         piano_roll = numbers[:, :9].to(torch.uint8) * 100
@@ -87,7 +87,7 @@ def global_norm(gradients: Arrays) -> float:
     return np.sqrt(sum(np.square(gradient, dtype=float).sum() for gradient in gradients.values()))
 
 
-def test_the_forward_pass_is_the_originals(original):
+def test_the_forward_pass_is_that_of_magenta(original):
     output, _ = run(*original, step=0)
     names = {
         "mu": output.mean,
@@ -103,7 +103,7 @@ def test_the_forward_pass_is_the_originals(original):
     assert max(differences.values()) < 2e-6, differences  # found: 8e-7, of groove's logits
 
 
-def test_every_gradient_is_the_originals(original):
+def test_every_gradient_is_that_of_magenta(original):
     variables, arrays = original
     _, gradients = run(variables, arrays, step=0)
     assert set(gradients) == set(variables)
@@ -118,7 +118,7 @@ def test_every_gradient_is_the_originals(original):
 
 
 @torch.no_grad()
-def test_decoding_other_latents_is_the_originals(original):
+def test_decoding_other_latents_is_that_of_magenta(original):
     variables, arrays = original
     latents = torch.from_numpy(arrays["z_random"])
     output = load_magenta_variables(variables)(*recorded_drums(arrays), latents=latents)
@@ -128,7 +128,7 @@ def test_decoding_other_latents_is_the_originals(original):
 
 
 @torch.no_grad()
-def test_what_the_original_sampled_was_as_likely_there_as_here(original):
+def test_what_magenta_sampled_was_as_likely_there_as_here(original):
     variables, arrays = original
     model = load_magenta_variables(variables)
     frames = torch.from_numpy(arrays["sample/samples"])
@@ -171,14 +171,14 @@ def five_steps(original) -> FiveSteps:
     return FiveSteps(losses, norms, learning_rates, variables)
 
 
-def test_losses_and_gradients_of_five_steps_are_the_originals(original, five_steps):
+def test_losses_and_gradients_of_five_steps_are_those_of_magenta(original, five_steps):
     _, arrays = original
     assert five_steps.losses == pytest.approx(arrays["train/loss"].tolist(), rel=1e-6)
     assert five_steps.norms == pytest.approx(arrays["train/grad_global_norm"].tolist(), rel=1e-5)
     assert five_steps.learning_rates == pytest.approx(arrays["train/lr"].tolist(), rel=1e-6)
 
 
-def test_the_variables_after_five_steps_are_the_originals(original, five_steps):
+def test_the_variables_after_five_steps_are_those_of_magenta(original, five_steps):
     _, arrays = original
     differences = {
         name: relative_difference(variable, arrays[f"train/var_after5/{name}"])

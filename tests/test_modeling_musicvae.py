@@ -191,25 +191,28 @@ def outputs_of(model: MusicVAEModel, piano_roll: torch.Tensor, timing: torch.Ten
     return dict(model(piano_roll, timing, latents=LATENTS))
 
 
-PLAYED_OTHERWISE = {
+WITH_OTHER_EXPRESSION = {
     "velocity": (ROLLS.clamp(max=1), TIMING),
     "timing": (ROLLS, TIMING / 4),
 }
 
 
 @over(HITS_ALONE)
-@pytest.mark.parametrize("played", PLAYED_OTHERWISE.values(), ids=PLAYED_OTHERWISE)
-def test_how_a_hit_is_played_does_not_matter_to_a_model_of_hits_alone(played, output):
+@pytest.mark.parametrize("drums", WITH_OTHER_EXPRESSION.values(), ids=WITH_OTHER_EXPRESSION)
+def test_expression_does_not_matter_to_a_model_of_hits_alone(drums, output):
     model = random_model(**output)
-    actual, expected = outputs_of(model, *played), outputs_of(model, ROLLS, TIMING)
+    actual, expected = outputs_of(model, *drums), outputs_of(model, ROLLS, TIMING)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 @over(EXPRESSIVE)
-@pytest.mark.parametrize("changed", PLAYED_OTHERWISE)
-def test_how_a_hit_is_played_is_read_and_scored_by_a_model_of_it(changed, output):
+@pytest.mark.parametrize("changed", WITH_OTHER_EXPRESSION)
+def test_expression_is_encoded_and_scored_by_a_model_of_it(changed, output):
     model = random_model(**output)
-    actual, other = outputs_of(model, *PLAYED_OTHERWISE[changed]), outputs_of(model, ROLLS, TIMING)
+    actual, other = (
+        outputs_of(model, *WITH_OTHER_EXPRESSION[changed]),
+        outputs_of(model, ROLLS, TIMING),
+    )
     for name in ("mean", "std", "logits", f"{changed}_loss"):
         assert not torch.allclose(actual[name], other[name]), name
 
@@ -228,7 +231,7 @@ def test_every_parameter_has_a_gradient(output, decoder):
     model, piano_roll = random_model(decoder, free_bits=0, **output), random_rolls(50)
     model(piano_roll, random_timing(piano_roll)).loss.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    # The conductor reads nothing but its state: its input is a zero, as in the original.
+    # The conductor has no input but its state: it is a zero, as in Magenta's models.
     assert without == (["conductor.lstm.weight_ih_l0"] if decoder == "hierarchical" else [])
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -274,7 +277,7 @@ def test_every_step_reaches_all_that_follow_in_a_flat_model(output):
 
 @both_decoders
 @over(EXPRESSIVE)
-def test_hits_that_are_told_reach_their_own_step(output, decoder):
+def test_hits_that_are_conditioned_on_reach_their_own_step(output, decoder):
     model = random_model(decoder, hits_as_controls=True, **output)
     assert changed_steps(model, slice(STEPS - 1, STEPS)) == {STEPS - 1}
 
@@ -479,9 +482,9 @@ def test_drums_are_as_a_processor_makes_them(name, decoder, make):
     assert piano_roll.shape == timing.shape == (4, NUM_DRUMS, STEPS)
     assert piano_roll.max() <= 127 and timing.min() >= -0.5 and timing.max() < 0.5
     assert not timing[piano_roll == 0].any()
-    played_alike = name in HITS_ALONE
-    assert (piano_roll.unique().tolist() == [0, 100]) == played_alike
-    assert (not timing.any()) == played_alike
+    without_expression = name in HITS_ALONE
+    assert (piano_roll.unique().tolist() == [0, 100]) == without_expression
+    assert (not timing.any()) == without_expression
 
 
 @all_makers

@@ -1,4 +1,4 @@
-"""Output heads: likelihoods that sum to one, draws that follow them, and what is read back."""
+"""Output heads: likelihoods that sum to one, draws that follow them, and the decoder's input."""
 
 from copy import deepcopy
 from itertools import product
@@ -297,7 +297,7 @@ def test_patterns_share_the_scores_of_their_hits():
 
 
 @each({name: fields for name, fields in CATEGORICAL.items() if fields["hit_features"]})
-def test_hits_are_read_back_beside_their_pattern(fields):
+def test_hits_are_decoder_inputs_next_to_their_pattern(fields):
     head, plain = random_head(fields), random_head(fields | {"hit_features": False})
     piano_roll, timing = random_drums()
     frames = head.to_frames(piano_roll, timing)
@@ -385,7 +385,7 @@ def test_nade_keeps_known_drums_which_only_later_ones_see(known_drum):
 
 
 @all_heads
-def test_what_is_read_back_multiplies_the_kernel(fields):
+def test_decoder_inputs_multiply_the_input_weight(fields):
     head = random_head(fields)
     kernel = torch.randn(head.input_size + 4, 8, generator=seeded())
     kernel[-1] = 0  # after rows that are not the head's own
@@ -398,7 +398,7 @@ def test_what_is_read_back_multiplies_the_kernel(fields):
 
 
 @all_heads
-def test_nothing_is_read_back_before_the_first_step(fields):
+def test_decoder_inputs_before_the_first_step_are_zeros(fields):
     head = random_head(fields)
     first = head.initial_frame(4, torch.device("cpu"))
     frames = head.to_frames(*random_drums())
@@ -426,7 +426,7 @@ def test_features_before_the_first_step_are_zeros(fields):
 
 
 @all_heads
-def test_what_is_read_back_tells_all_frames_apart(fields):
+def test_decoder_inputs_tell_all_frames_apart(fields):
     head = random_head(fields)
     (frames,) = every_frame(head)
     assert len(head.decoder_inputs(frames).unique(dim=0)) == len(frames)

@@ -1,4 +1,4 @@
-"""Scheduled sampling: when the decoder reads back its own draws, and that it is the plain loop."""
+"""Scheduled sampling: when frames are the decoder's own draws, and that it is the plain loop."""
 
 from collections.abc import Callable
 
@@ -60,7 +60,7 @@ ORIGINAL_SCHEDULES = {
         ("inverse_sigmoid", 1),
     ],
 )
-def test_probability_of_a_draw_is_that_of_the_original(schedule, rate, step, monkeypatch):
+def test_probability_of_a_draw_is_that_of_magenta(schedule, rate, step, monkeypatch):
     model = random_model(scheduled_sampling_schedule=schedule, scheduled_sampling_rate=rate).train()
     expected = ORIGINAL_SCHEDULES[schedule](rate, torch.tensor(step, dtype=torch.float64))
     seen = probabilities_of_draws(model, step, monkeypatch)
@@ -92,7 +92,7 @@ def conditioning_of(model: MusicVAEModel) -> torch.Tensor | None:
 
 
 def known_hits(model: MusicVAEModel) -> FixedDrums | None:
-    """The hits that are not drawn because the model is told them."""
+    """The hits that are not drawn because the model is conditioned on them."""
     if not model.config.hits_as_controls:
         return None
     return FixedDrums.hits(model.head.to_frames(ROLLS, TIMING), model.config.num_drums)
@@ -101,10 +101,10 @@ def known_hits(model: MusicVAEModel) -> FixedDrums | None:
 def run_plainly(
     model: MusicVAEModel,
     contexts: torch.Tensor,
-    read_back: Callable[[int, torch.Tensor], torch.Tensor],
+    next_frame: Callable[[int, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """Logits (batch, steps, size) of a loop over the steps, each reading back the one before, and
-    the same step of the bars before."""
+    """Logits (batch, steps, size) of a loop over the steps, each with the frame before it, and the
+    same step of the bars before, as input."""
     decoder, conditioning = model.decoder, conditioning_of(model)
     frames, logits = [decoder.head.initial_frame(len(contexts), contexts.device)], []
     for step in range(STEPS):
@@ -122,7 +122,7 @@ def run_plainly(
             states[layer] = torch.lstm_cell(output, states[layer], *weights)
             output = states[layer][0]
         logits.append(decoder.output(output))
-        frames.append(read_back(step, logits[-1]))
+        frames.append(next_frame(step, logits[-1]))
     return torch.stack(logits, 1)
 
 
@@ -147,16 +147,16 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder):
     torch.manual_seed(1)
     uniform = torch.rand(BATCH, STEPS, model.head.num_draws)
     drawn = torch.rand(BATCH, STEPS, 1) < 0.5
-    truth, contexts = model.head.to_frames(ROLLS, TIMING), model._contexts(latents)
+    targets, contexts = model.head.to_frames(ROLLS, TIMING), model._contexts(latents)
     known = known_hits(model)
 
-    def read_back(step: int, logits: torch.Tensor) -> torch.Tensor:
+    def next_frame(step: int, logits: torch.Tensor) -> torch.Tensor:
         known_step = None if known is None else known.at(step)
         draws = model.head.sample(logits.detach(), 1.0, uniform[:, step], known_step)
-        return torch.where(drawn[:, step], draws, truth[:, step])
+        return torch.where(drawn[:, step], draws, targets[:, step])
 
-    logits = run_plainly(model, contexts, read_back)
-    terms = model.head.log_likelihood(logits, truth)
+    logits = run_plainly(model, contexts, next_frame)
+    terms = model.head.log_likelihood(logits, targets)
     scored = terms[..., 1:] if model.config.hits_as_controls else terms
     expected = loss_and_gradients(model, -scored.sum((1, 2)), latents)
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
@@ -166,7 +166,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(output, decoder):
 
 
 def mix(model: MusicVAEModel, probability: float) -> torch.Tensor:
-    """What is read back; the same seed draws the same numbers."""
+    """Targets and draws; the same seed draws the same numbers."""
     torch.manual_seed(1)
     contexts, frames = model._contexts(LATENTS), model.head.to_frames(ROLLS, TIMING)
     return model.decoder.scheduled_sampling(contexts, frames, probability, conditioning_of(model))
@@ -174,21 +174,21 @@ def mix(model: MusicVAEModel, probability: float) -> torch.Tensor:
 
 @both_decoders
 @over(CONDITIONED_OR_NOT)
-def test_with_probability_0_the_truth_is_read_back(output, decoder):
+def test_with_probability_0_nothing_is_drawn(output, decoder):
     model = random_model(decoder, **output)
     assert torch.equal(mix(model, 0.0), model.head.to_frames(ROLLS, TIMING))
 
 
 @both_decoders
 @all_outputs
-def test_the_truth_is_kept_where_the_coin_says_so(output, decoder):
+def test_targets_are_kept_where_the_coin_says_so(output, decoder):
     model = random_model(decoder, **output)
-    truth, mixture = model.head.to_frames(ROLLS, TIMING), mix(model, 0.5)
+    targets, mixture = model.head.to_frames(ROLLS, TIMING), mix(model, 0.5)
     torch.manual_seed(1)
     torch.rand(BATCH, STEPS, model.head.num_draws)
     kept = torch.rand(BATCH, STEPS) >= 0.5
-    assert torch.equal(mixture[kept], truth[kept])
-    assert (mixture[~kept] != truth[~kept]).any(-1).float().mean() > 0.5
+    assert torch.equal(mixture[kept], targets[kept])
+    assert (mixture[~kept] != targets[~kept]).any(-1).float().mean() > 0.5
 
 
 @both_decoders
@@ -205,7 +205,7 @@ def test_with_probability_1_it_is_sampling(output, decoder):
 
 
 @over(CONDITIONED_OR_NOT)
-def test_hits_that_are_told_are_read_back(output):
+def test_hits_that_are_conditioned_on_are_not_drawn(output):
     model = random_model(**output)
     piano_roll, _ = model.head.to_drums(mix(model, 1.0))
     assert torch.equal(piano_roll > 0, ROLLS > 0) == model.config.hits_as_controls
