@@ -46,7 +46,7 @@ def test_pictures_are_as_wide_as_a_readme(tmp_path, settings, missing):
         windows.timing[..., :steps],
     )
     windows.style = ["rock", "funk/groove1", "rock/folk", "", "jazz", "rock"]
-    samples = draw_samples(model, windows, 5, seed=0)
+    samples = draw_samples(model, windows, 5, 1.0, seed=0)
     draw_all(choose_parts(model, None), model, windows, samples, tmp_path, seed=0)
     assert {path.name for path in tmp_path.iterdir()} == ALL - missing
     assert {width_of(path) for path in tmp_path.iterdir()} == {900}

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.samples import (
+    bar_similarity,
     compare_distributions,
     draw_samples,
     features,
@@ -44,6 +45,7 @@ def test_features_of_a_window():
         {
             "hits_per_bar": 1.5,
             "kick_hits_per_bar": 1.0,
+            "bar_similarity": 2 / 3,
             "closed_hi-hat_hits_per_bar": 0.5,
             "velocity_mean": 80,
             "velocity_spread": np.std([60, 60, 120]),
@@ -64,6 +66,17 @@ def test_bars_that_come_again_are_counted(bars, share):
     roll[0, 0] = 100 * kick
     config = MusicVAEConfig(bars=4, steps_per_bar=4)
     assert features(windows_of(roll), config)["repeated_bars"].item() == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("bars", "lag", "similarity"),
+    [("AAAA", 1, 1), ("AABB", 1, 2 / 3), ("ABAB", 1, 0), ("ABAB", 2, 1), ("A  A", 1, 1 / 3)],
+)
+def test_bars_are_alike_by_their_hits(bars, lag, similarity):
+    """A and B are bars without a common hit; two empty bars are alike."""
+    patterns = {"A": [1, 0], "B": [0, 1], " ": [0, 0]}
+    hits = torch.tensor([patterns[bar] for bar in bars]).flatten()[None, None] > 0
+    assert bar_similarity(hits, len(bars), lag).item() == pytest.approx(similarity)
 
 
 def test_a_silent_window_has_no_velocity_and_no_timing():
@@ -159,7 +172,7 @@ def test_distances_are_summed_up():
 
 def test_samples_are_seeded():
     model, windows = nine_drum_model(), nine_drum_windows()
-    first, again, other = (draw_samples(model, windows, 4, seed) for seed in (0, 0, 1))
+    first, again, other = (draw_samples(model, windows, 4, 1.0, seed) for seed in (0, 0, 1))
     assert torch.equal(first.piano_roll, again.piano_roll)
     assert not torch.equal(first.piano_roll, other.piano_roll)
     assert first.file.tolist() == [0, 1, 2, 3]
@@ -167,7 +180,7 @@ def test_samples_are_seeded():
 
 def test_a_model_that_is_conditioned_on_hits_samples_those_of_the_windows_in_turn():
     windows = nine_drum_windows(3)
-    samples = draw_samples(nine_drum_model(**GIVEN_HITS), windows, 5, seed=0)
+    samples = draw_samples(nine_drum_model(**GIVEN_HITS), windows, 5, 1.0, seed=0)
     scores = windows.select([0, 1, 2, 0, 1])
     assert torch.equal(samples.piano_roll > 0, scores.piano_roll > 0)
 

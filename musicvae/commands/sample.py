@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 
+from ..tasks import SAMPLE_TEMPERATURE
 from ..terminal import Parser, number, whole_number
 from . import Command, options
 
@@ -25,8 +26,7 @@ def add_arguments(parser: Parser) -> None:
         default=100.0,
         help="tempo in quarters a minute (default: %(default)g)",
     )
-    # Of new grooves: at 0.8 their bars resemble one another as those of drummers do.
-    options.add_sampling(parser, temperature=0.8)
+    options.add_sampling(parser, SAMPLE_TEMPERATURE)
     options.add_attributes(parser)
     parser.add_argument("--style", help="one that the model knows (default: all of them)")
     options.add_model(parser)

@@ -28,6 +28,8 @@ FEATURES = (
     "hits_per_bar",
     "syncopation",
     "repeated_bars",
+    "bar_similarity",
+    "two_bar_similarity",
     "velocity_mean",
     "velocity_spread",
     "timing_mean",

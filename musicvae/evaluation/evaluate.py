@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
 
+from ..tasks import SAMPLE_TEMPERATURE
 from .attributes import measure_attribute_vectors
 from .interpolation import measure_interpolation
 from .plots import draw_all
@@ -114,12 +115,18 @@ class Evaluation:
             "windows": len(self.windows),
             "recordings": len(self.windows.file.unique()),
             "samples": self.num_samples,
+            "temperature": self.temperature,
             "seed": self.seed,
         }
 
     @property
     def parts(self) -> list[str]:
         return choose_parts(self.model, self.asked_parts)
+
+    @property
+    def temperature(self) -> float:
+        """Of the new drums: that of `musicvae sample`, or 1 for a conditional model."""
+        return 1.0 if self.model.config.is_conditioned else SAMPLE_TEMPERATURE
 
     @cached_property
     def model(self) -> MusicVAEModel:
@@ -143,7 +150,7 @@ class Evaluation:
     @cached_property
     def samples(self) -> Windows:
         """New drums."""
-        return draw_samples(self.model, self.windows, self.num_samples, self.seed)
+        return draw_samples(self.model, self.windows, self.num_samples, self.temperature, self.seed)
 
     def load(self, split: str, hop_bars: int) -> Windows:
         config = self.model.config

@@ -21,8 +21,10 @@ QUANTILES = (0.05, 0.5, 0.95)
 CHUNK = 256  # rolls, whose distances to a whole training set are 16 MB
 
 
-def draw_samples(model: MusicVAEModel, windows: Windows, num_samples: int, seed: int) -> Windows:
-    """New drums at temperature 1, each a recording of its own, at 120 bpm.
+def draw_samples(
+    model: MusicVAEModel, windows: Windows, num_samples: int, temperature: float, seed: int
+) -> Windows:
+    """New drums, each a recording of its own, at 120 bpm.
 
     A model that is told what to play is told it of `windows`, one after the other.
     """
@@ -31,7 +33,8 @@ def draw_samples(model: MusicVAEModel, windows: Windows, num_samples: int, seed:
         each[index % len(windows)] for each in (windows.piano_roll, windows.timing)
     )
     generator = torch.Generator().manual_seed(seed)
-    drums = model.sample(num_samples, 1.0, generator, *model.conditioning(piano_roll, timing))
+    conditioning = model.conditioning(piano_roll, timing)
+    drums = model.sample(num_samples, temperature, generator, *conditioning)
     bpm = torch.full((num_samples,), 120.0)
     return Windows(drums.piano_roll, drums.timing, bpm, [""] * num_samples, index)
 
@@ -92,9 +95,10 @@ def features(windows: Windows, config: MusicVAEConfig) -> dict[str, np.ndarray]:
 
     Those of them that the model decides: hits_per_bar, of all drums and of each; syncopation, a
     bar (see `drum_attributes`); repeated_bars, the share of the bars after the first whose hits
-    are those of an earlier bar of the window; mean and spread (standard deviation) of the
-    velocities of a window, in MIDI units, and of its timing, in steps. A window without hits has
-    NaN for the last four.
+    are those of an earlier bar of the window; bar_similarity to the bar before, and
+    two_bar_similarity to that before it, see `bar_similarity`; mean and spread (standard
+    deviation) of the velocities of a window, in MIDI units, and of its timing, in steps. A window
+    without hits has NaN for the last four.
     """
     piano_roll, timing = windows.piano_roll, windows.timing
     hits = piano_roll > 0
@@ -107,6 +111,9 @@ def features(windows: Windows, config: MusicVAEConfig) -> dict[str, np.ndarray]:
         values["syncopation"] = syncopation(piano_roll, timing, config.steps_per_bar)
         if config.bars > 1:
             values["repeated_bars"] = _repeated_bars(hits, config.bars)
+            values["bar_similarity"] = bar_similarity(hits, config.bars, lag=1)
+        if config.bars > 2:
+            values["two_bar_similarity"] = bar_similarity(hits, config.bars, lag=2)
     if config.models_expression:
         for name, column in (("velocity", piano_roll), ("timing", timing)):
             mean, spread = _mean_and_spread(column.double(), hits)
@@ -118,6 +125,18 @@ def _repeated_bars(hits: torch.Tensor, bars: int) -> torch.Tensor:
     in_bars = hits.unflatten(2, (bars, -1)).transpose(1, 2).flatten(2)
     equal = (in_bars[:, :, None] == in_bars[:, None]).all(3)
     return equal.tril(-1).any(2)[:, 1:].double().mean(1)
+
+
+def bar_similarity(hits: torch.Tensor, bars: int, lag: int) -> torch.Tensor:
+    """How far the bars of a window belong together: the mean F1 of a bar's hits with those of the
+    bar `lag` before, 1 for two empty bars.
+
+    hits bool (windows, drums, steps) -> float64 (windows,)
+    """
+    in_bars = hits.unflatten(2, (bars, -1)).transpose(1, 2).flatten(2)
+    bar, before = in_bars[:, lag:], in_bars[:, :-lag]
+    common, total = (bar & before).sum(2), bar.sum(2) + before.sum(2)
+    return torch.where(total > 0, 2 * common / total.clamp(min=1), 1.0).double().mean(1)
 
 
 def _mean_and_spread(values: torch.Tensor, hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
