@@ -39,7 +39,6 @@ def audio(
         bpm = drums.bpm if bpm is None else bpm
         like = drums.song if like is None else like
     elif isinstance(drums, DrumSong):
-        steps_per_bar = drums.piano_roll.shape[2] // drums.bars
         like = drums
     sound = render(drums.piano_roll, drums.timing, bpm, steps_per_bar, like)
     return Audio(sound, rate=SAMPLE_RATE, normalize=False)

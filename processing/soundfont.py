@@ -58,6 +58,7 @@ def render_soundfont(
 
 def _synthesizer(soundfont: str | os.PathLike) -> Any:
     """A `tinysoundfont.Synth` that plays the drum kit."""
+    data = Path(soundfont).read_bytes()
     try:
         import tinysoundfont
     except ImportError as error:
@@ -68,7 +69,7 @@ def _synthesizer(soundfont: str | os.PathLike) -> Any:
         ) from error
     synthesizer = tinysoundfont.Synth(samplerate=SAMPLE_RATE)
     try:
-        kit = synthesizer.sfload(Path(soundfont).read_bytes())
+        kit = synthesizer.sfload(data)
     except RuntimeError as error:
         raise SoundError(f"soundfont: found {soundfont}, expected an SF2 or SF3 file") from error
     if synthesizer.sfpreset_name(kit, DRUM_BANK, 0) is None:

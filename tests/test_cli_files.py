@@ -263,7 +263,7 @@ FAILURES = {
     "humanize song.mid song.mid --model {sample}": "humanize: found a model trained with",
     "humanize song.mid --pitch_map nope": "pitch_map: found 'nope', expected one of",
     "humanize song.mid --device gpu": "device: found gpu, expected one of this machine: ",
-    "humanize song.mid --soundfont nope.sf2": "tinysoundfont: found no such library",
+    "humanize song.mid --soundfont nope.sf2": "[Errno 2] No such file or directory: 'nope.sf2'",
     "humanize song.mid --bpm 600": "bpm: found 600.0, expected 20 to 500",
     "humanize song.mid -o song.mid": "output_dir: found the file song.mid, expected a folder",
     "humanize empty": "empty: found no MIDI file, expected some with .mid, .midi,",
