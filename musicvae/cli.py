@@ -6,6 +6,7 @@ musicvae humanize drums/groove-1.mid
 
 import shlex
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from . import __doc__ as DESCRIPTION
@@ -68,6 +69,7 @@ def main_parser() -> Parser:
     parser = Parser(
         "musicvae",
         usage="musicvae VERB ...",
+        formatter_class=RawDescriptionHelpFormatter,
         description=f"{DESCRIPTION.splitlines()[0]}\n\n{verbs}",
         epilog="musicvae VERB --help explains a verb, with an example.",
     )
@@ -80,6 +82,7 @@ def verb_parser(verb: str) -> Parser:
     examples = "\n".join(f"  musicvae {example}" for example in command.examples)
     parser = Parser(
         f"musicvae {verb}",
+        formatter_class=RawDescriptionHelpFormatter,
         description=command.summary,
         epilog=f"example:\n{examples}" if len(command.examples) == 1 else f"examples:\n{examples}",
     )

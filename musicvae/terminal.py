@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import math
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,13 @@ from typing import NoReturn
 
 # The packages of the extra [train] that are imported by name.
 TRAINING_PACKAGES = ("accelerate", "aiohttp", "datasets", "tensorboard", "yaml")
+# How argparse writes its errors, and how they are written here.
+ARGPARSE_MESSAGES = {
+    "^argument ": "",
+    r"invalid choice: '(.*)' \(choose from (.*)\)": r"found \1, expected one of \2",
+    "invalid int value: '(.*)'": r"found \1, expected a whole number",
+    "invalid float value: '(.*)'": r"found \1, expected a number",
+}
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
@@ -17,7 +25,6 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and which suggests what may be meant."""
 
     def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs, allow_abbrev=False)
 
     def parse_known_args(self, args=None, namespace=None):
@@ -30,7 +37,9 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+        for pattern, ours in ARGPARSE_MESSAGES.items():
+            message = re.sub(pattern, ours, message)
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def unknown(kind: str, word: str, known: Collection[str]) -> str:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import musicvae
+import train_accelerate
 from musicvae.cli import COMMANDS, main
 from musicvae.commands import Command
 
@@ -54,6 +55,8 @@ MISTAKES = {
     "sample --seed x": "musicvae sample: --seed: found x, expected a whole number, 0 to 4294967295",
     "sample --bpm nan": "musicvae sample: --bpm: found nan, expected a number, 0 or more",
     "sample --bpm": "musicvae sample: --bpm: expected one argument",
+    "evaluate x --split all": "musicvae evaluate: --split: found all, expected one of 'train', "
+    "'validation', 'test'",
     "evaluate": "musicvae evaluate: the following arguments are required: MODEL",
 }
 
@@ -125,3 +128,20 @@ def test_python_m_musicvae_is_the_command():
     command = [sys.executable, "-m", "musicvae", "--version"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == f"musicvae {musicvae.__version__}\n"
+
+
+@pytest.mark.slow
+def test_an_error_of_training_is_one_line_and_the_launcher_adds_none(tmp_path):
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--cpu"]
+    launcher += ["--num_processes=1", "--num_machines=1", "--mixed_precision=no"]
+    words = [train_accelerate.__file__, "--config", "quickstart", "--batch_size", "0"]
+    run = subprocess.run(
+        [*launcher, "--dynamo_backend=no", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    error = "train_accelerate.py: batch_size: found 0, expected at least 1\n"
+    assert (run.stdout, run.stderr) == ("", error)

@@ -17,6 +17,7 @@ from processing.drum_kit import DRUM_NAMES
 
 from ..data.windows import MIDI_DATA
 from ..paths import RECIPES
+from ..terminal import Parser
 
 # Fields of the config that the data decide.
 KIT_FIELDS = ("num_drums", "styles")
@@ -160,6 +161,10 @@ class Arguments:
     command: str
 
 
+class TrainingParser(Parser, HfArgumentParser):
+    """A parser of dataclasses whose errors are one line."""
+
+
 def parse_arguments(argv: list[str], description: str = "") -> Arguments:
     """The arguments of a recipe (--config) and of the command line, which wins.
 
@@ -170,7 +175,7 @@ def parse_arguments(argv: list[str], description: str = "") -> Arguments:
         description: what --help says of the script.
     """
     groups = (DataArguments, ArchitectureArguments, TrainingArguments, HubArguments)
-    parser = HfArgumentParser(groups, description=description)
+    parser = TrainingParser(groups, description=description)
     parser.add_argument("--config", help="YAML recipe: any of the other arguments")
     command = shlex.join(["accelerate", "launch", "train_accelerate.py", *argv])
     known, _ = parser.parse_known_args(argv)
