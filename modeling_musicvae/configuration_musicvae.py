@@ -15,6 +15,27 @@ RENAMED = {
     "sampling_rate": "scheduled_sampling_rate",
     "sampling_method": None,
 }
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+# Of sizes: far beyond any model of drums, so that a stranger's config cannot ask for all memory.
+RANGES = {
+    "bars": (1, 256),
+    "steps_per_bar": (1, 1920),
+    "num_drums": (1, 128),
+    "nade_hidden_size": (1, 4096),
+    "latent_size": (1, 4096),
+    "encoder_hidden_size": (1, 8192),
+    "encoder_num_layers": (1, 16),
+    "encoder_conditioning_size": (0, 4096),
+    "conductor_hidden_size": (1, 8192),
+    "conductor_num_layers": (1, 16),
+    "decoder_hidden_size": (1, 8192),
+    "decoder_num_layers": (1, 16),
+    "lookback_bars": (0, 64),
+    "velocity_bins": (0, 127),
+    "timing_bins": (0, 999),
+}
+MAX_STEPS, MAX_STYLES = 1 << 14, 64
 
 
 @strict
@@ -121,18 +142,22 @@ class MusicVAEConfig(PreTrainedConfig):
         """Reads a saved config; an older one means what it meant when it was saved."""
         fields = {RENAMED.get(name, name): value for name, value in config_dict.items()}
         fields.pop(None, None)
+        for name in ("dtype", "torch_dtype"):
+            found = fields.get(name)
+            if found is not None and str(found).removeprefix("torch.") not in DTYPES:
+                raise ValueError(f"{name}: found {found!r:.80}, expected one of {DTYPES}")
+        if fields.get("quantization_config") is not None:
+            raise ValueError("quantization_config: found one, expected none")
         return super().from_dict(LEGACY_DEFAULTS | fields, **kwargs)
 
     def validate_sizes(self):
-        sizes = ["bars", "steps_per_bar", "num_drums", "latent_size", "nade_hidden_size"]
-        sizes += [f"{part}_hidden_size" for part in ("encoder", "conductor", "decoder")]
-        sizes += [f"{part}_num_layers" for part in ("encoder", "conductor", "decoder")]
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least 1")
-        for name in ("lookback_bars", "encoder_conditioning_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 or more")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected {least} to {most}")
+        if self.num_steps > MAX_STEPS:
+            raise ValueError(
+                f"bars * steps_per_bar: found {self.num_steps}, expected at most {MAX_STEPS}"
+            )
 
     def validate_output(self):
         if self.output == "categorical" and self.num_drums > 12:
@@ -140,9 +165,7 @@ class MusicVAEConfig(PreTrainedConfig):
                 f"num_drums: found {self.num_drums}, expected at most 12: the categorical output "
                 "has 2 ** num_drums classes"
             )
-        if not 0 <= self.velocity_bins <= 127:
-            raise ValueError(f"velocity_bins: found {self.velocity_bins}, expected 0 to 127")
-        if self.timing_bins < 0 or (self.timing_bins and self.timing_bins % 2 == 0):
+        if self.timing_bins and self.timing_bins % 2 == 0:
             raise ValueError(f"timing_bins: found {self.timing_bins}, expected 0 or an odd number")
 
     def validate_input_transform(self):
@@ -177,6 +200,8 @@ class MusicVAEConfig(PreTrainedConfig):
             )
 
     def validate_styles(self):
+        if len(self.styles) > MAX_STYLES:
+            raise ValueError(f"styles: found {len(self.styles)}, expected at most {MAX_STYLES}")
         if "" in self.styles or len(set(self.styles)) < len(self.styles):
             raise ValueError(f"styles: found {list(self.styles)}, expected different names")
 

@@ -241,6 +241,14 @@ def write(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
+def edit_config(**fields: Any) -> Callable[[Path], object]:
+    def damage(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    return damage
+
+
 NAME, SHAPE = "encoder.mean.weight", "(6, 14)"
 DAMAGES = {
     "no config": (remove("config.json"), "found no config.json, expected one of 'musicvae'"),
@@ -251,6 +259,45 @@ DAMAGES = {
     "config without model type": (
         write("config.json", '{"type": "MusicVAE"}'),
         "found a config.json of model_type None, expected",
+    ),
+    **{
+        f"config with {name} {value!r}": (
+            edit_config(**{name: value}),
+            rf"config.json: .*{name}: found {value!r}, expected ",
+        )
+        for name, value in {
+            "dtype": "evil",
+            "latent_size": 10**6,
+            "encoder_num_layers": 10**6,
+            "steps_per_bar": 10**9,
+            "decoder_hidden_size": 10**30,
+            "timing_bins": 10**6 + 1,
+        }.items()
+    },
+    "config of too many steps": (
+        edit_config(bars=256, steps_per_bar=1920),
+        r"config.json: .*bars \* steps_per_bar: found 491520, expected at most 16384",
+    ),
+    "config of a quantized model": (
+        edit_config(quantization_config={"quant_method": "bitsandbytes"}),
+        "config.json: quantization_config: found one, expected none",
+    ),
+    "config with words for numbers": (
+        edit_config(bars="four"),
+        "config.json: TypeError: Field 'bars' expected int, got str",
+    ),
+    "config with labels": (edit_config(id2label=[1]), "config.json: "),
+    "config that is null": (
+        write("config.json", "null"),
+        "found a config.json of model_type None, expected",
+    ),
+    "config that is deep": (
+        write("config.json", "[" * 100_000),
+        "found a config.json of model_type None, expected",
+    ),
+    "config that is long": (
+        write("config.json", " " * (1 << 20) + "{}"),
+        "found a config.json of 1048578 bytes, expected at most 1048576",
     ),
     "config with a list": (
         write("config.json", "[4]"),
@@ -272,13 +319,21 @@ DAMAGES = {
         edit_weights(lambda weights: weights.clear()),
         "found weights with no conductor.* and 32 more, expected those of the config",
     ),
+    "weights that are no numbers": (
+        edit_weights(lambda weights: weights[NAME].fill_(float("nan"))),
+        f"{NAME}: found NaN or inf, expected numbers",
+    ),
+    "weights beside a shape that the config asks for": (
+        edit_config(latent_size=4096, encoder_hidden_size=8192, encoder_num_layers=16),
+        "found weights with no encoder.lstm.* more, expected those of the config",
+    ),
     "weights that are cut off": (
         cut_off,
         r"found damaged weights \(.*not fully covered\), expected a whole safetensors file",
     ),
     "garbage for weights": (
         write(WEIGHTS, "<html>404</html>"),
-        r"found damaged weights \(.*header too large\), expected a whole safetensors file",
+        r"found damaged weights \(header too large.*\), expected a whole safetensors file",
     ),
 }
 
@@ -294,6 +349,34 @@ def test_whatever_is_not_a_whole_model_is_refused(
     id = upload(copy, tmp_path.name).id
     with pytest.raises(PretrainedModelError, match=f"^{id}: {message}"):
         client(pull, id)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_pipe_is_not_waited_for(name, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises((OSError, PretrainedModelError), match=name):
+        MusicVAEModel.from_pretrained(copy)
+
+
+class Evil:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("evil"),)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.bin", "training_args.bin"])
+def test_pickled_weights_are_not_read(name, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    torch.save({"weights": Evil()}, copy / name)
+    MusicVAEModel.from_pretrained(copy)
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(OSError, match="no file named|does not appear to have a file named"):
+        MusicVAEModel.from_pretrained(copy)
+    assert not Path("evil").exists()
 
 
 @pytest.mark.parametrize(
