@@ -50,7 +50,7 @@ TASKS = {
         description="It generates drum grooves, reconstructs given ones from their latent, and "
         "interpolates between two.",
         conditioned_on="",
-        call="sample(1, temperature=1.0, generator=torch.Generator().manual_seed(0))",
+        call="sample(1, temperature=0.8, generator=torch.Generator().manual_seed(0))",
         made="reconstructed",
     ),
     "humanize": Task(
@@ -78,6 +78,11 @@ TASKS = {
 # of drummers do.
 SAMPLE_TEMPERATURE = 0.8
 RECIPES = {task.released: task.recipe for task in TASKS.values()}
+
+
+def sample_temperature(config: Any) -> float:
+    """The temperature to draw new drums at: `SAMPLE_TEMPERATURE`, or 1 for a conditional model."""
+    return 1.0 if config.is_conditioned else SAMPLE_TEMPERATURE
 
 
 def task_of(config: Any) -> Task:

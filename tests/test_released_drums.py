@@ -24,15 +24,19 @@ def score() -> torch.Tensor:
 MAKERS = {
     "musicvae-groove-4bar": (
         lambda model, generator: model.sample(4, generator=generator),
-        "5ce4b80b13ab0f79442083d1a4da202335cd454bf0d354ef2e867caf1358cff7",
+        "98149e2c5a21e8d32f330eb8dd7e6cb813fc9cd2ea44fefc47c963563c1b0669",
     ),
     "musicvae-groove-4bar-humanize": (
         lambda model, generator: model.humanize(score(), generator=generator),
-        "d6d34f2ba2ee8543979a27630a2f190a512c0d6edd6bd7f238f66bdf32dead45",
+        "20a52544baa3315ad37902e5e96fe362e6c48100f39fa1a37b7cf8c76e855e2f",
     ),
     "musicvae-groove-4bar-tap": (
         lambda model, generator: model.tap_to_drums(score(), generator=generator),
-        "519a0def7f845a401545f05b6d127df0ffe5f1693ba1334fd4a4c3bf5f424d1a",
+        "3c7627f1366cd70f7031af21fdecfa3e41687b62556ce4741697b0cb577812c8",
+    ),
+    "musicvae-groove-4bar-add-hihat": (
+        lambda model, generator: model.add_drums(score(), generator=generator),
+        "d9cf42d660cdeb6ec782b046ffee6ffee3c921fb82376f03e53d8c388fc765e9",
     ),
 }
 

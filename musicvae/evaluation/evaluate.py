@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
 
-from ..tasks import SAMPLE_TEMPERATURE
+from ..tasks import sample_temperature
 from .attributes import measure_attribute_vectors
 from .interpolation import measure_interpolation
 from .plots import draw_all
@@ -125,8 +125,8 @@ class Evaluation:
 
     @property
     def temperature(self) -> float:
-        """Of the new drums: that of `musicvae sample`, or 1 for a conditional model."""
-        return 1.0 if self.model.config.is_conditioned else SAMPLE_TEMPERATURE
+        """Of the new drums, see `sample_temperature`."""
+        return sample_temperature(self.model.config)
 
     @cached_property
     def model(self) -> MusicVAEModel:

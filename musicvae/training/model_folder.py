@@ -22,7 +22,7 @@ from processing.picture import draw_piano_rolls
 
 from ..data.batches import collate, num_windows, train_windows
 from ..data.windows import MIDI_DATA
-from ..tasks import task_of
+from ..tasks import sample_temperature, task_of
 from .arguments import Arguments
 from .checkpoints import Progress, checkpoint_weights
 from .latents import fit_latents
@@ -115,7 +115,8 @@ def write_samples(
     index = np.linspace(0, len(windows) - 1, num_samples).astype(int)
     drums = collate([windows[int(i)] for i in index])
     conditioning = model.conditioning(drums["piano_roll"], drums["timing"])
-    drums = model.sample(num_samples, 1.0, generator, *conditioning)
+    temperature = sample_temperature(model.config)
+    drums = model.sample(num_samples, temperature, generator, *conditioning)
     samples = Path(folder, "samples")
     samples.mkdir()
     for number, midi in enumerate(processor.batch_decode(drums.piano_roll, drums.timing), 1):
