@@ -173,7 +173,8 @@ RECONSTRUCTION = {
 OVERLAPS = {
     "hits per bar": "hits_per_bar",
     "syncopation": "syncopation",
-    "repeated bars": "repeated_bars",
+    "similarity of a bar to the one before": "bar_similarity",
+    "similarity of a bar to the second before": "two_bar_similarity",
     "spread of timing": "timing_spread",
 }
 
