@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from huggingface_hub import hf_hub_download
@@ -309,7 +310,7 @@ def load(
     name: str | os.PathLike = "sample",
     device: str = "cpu",
     backend: str = "torch",
-    **reading: str | int | dict,
+    **reading: Any,
 ) -> Drummer:
     """A model, ready for the verbs.
 
@@ -335,14 +336,14 @@ def load(
     return Drummer(OnnxBackend(model), load_exported_processor(model, **reading))
 
 
-def load_exported_processor(model: OnnxModel, **reading: str | int | dict) -> MusicVAEProcessor:
+def load_exported_processor(model: OnnxModel, **reading: Any) -> MusicVAEProcessor:
     """The processor of an exported model, see `load`."""
     config = model.config
     reading.setdefault("pitch_map", model.description["pitch_map"])
     return MusicVAEProcessor(bars=config["bars"], steps_per_bar=config["steps_per_bar"], **reading)
 
 
-def load_processor(name: str | os.PathLike, **reading: str | int | dict) -> MusicVAEProcessor:
+def load_processor(name: str | os.PathLike, **reading: Any) -> MusicVAEProcessor:
     """The processor of a model, see `load`."""
     return MusicVAEProcessor.from_pretrained(find_model(name), **reading)
 

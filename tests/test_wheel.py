@@ -105,16 +105,18 @@ def test_modules_of_the_user_do_not_hide_those_of_the_package(run, tmp_path):
     )
 
 
-def test_the_core_makes_drums(run, core_packages, environment, tmp_path):
+def test_the_core_samples_and_humanizes(run, core_packages, environment, tmp_path):
     code = "import musicvae.drummer; print(musicvae.drummer.__file__)"
     file = run("python", "-c", code, **core_packages).strip()
     assert Path(file).is_relative_to(environment)
-    written = run("musicvae", "sample", "--num_samples=1", **core_packages)
-    assert written.startswith("drums/groove-1.mid")
-    assert {path.name for path in (tmp_path / "drums").iterdir()} == {
-        "groove-1.mid",
-        "groove-1.wav",
+    sampled = run("musicvae", "sample", "--num_samples=1", **core_packages)
+    humanized = run("musicvae", "humanize", "drums/groove-1.mid", **core_packages)
+    assert sampled.startswith("drums/groove-1.mid")
+    assert humanized.startswith("drums/groove-1-humanize.mid")
+    names = {f"groove-1{verb}{suffix}" for verb in ("", "-humanize") for suffix in (".mid", ".wav")}
+    assert {path.name for path in (tmp_path / "drums").iterdir()} == names | {
         "grooves.png",
+        "groove-1-humanize.png",
     }
 
 
