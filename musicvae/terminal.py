@@ -44,8 +44,11 @@ class Parser(argparse.ArgumentParser):
 
 def unknown(kind: str, word: str, known: Collection[str]) -> str:
     """The error about a word that is not among those known, with the nearest of them."""
-    close = difflib.get_close_matches(word, known, n=1)
-    expected = f": did you mean {close[0]}?" if close else f", expected one of {', '.join(known)}"
+    names = {name.lstrip("-"): name for name in known}  # dashes are no likeness
+    close = difflib.get_close_matches(word.lstrip("-"), names, n=1)
+    expected = (
+        f": did you mean {names[close[0]]}?" if close else f", expected one of {', '.join(known)}"
+    )
     return f"found unknown {kind} {word}{expected}"
 
 

@@ -52,6 +52,9 @@ MISTAKES = {
     "--temperature?",
     "sample --num-samples=3": "musicvae sample: found unknown option --num-samples: did you mean "
     "--num_samples?",
+    "tap --style rock": "musicvae tap: found unknown option --style, expected one of -h, --help, "
+    "-o, --output_dir, --temperature, --seed, --bpm, --pitch_map, --channel, --model, --device, "
+    "--backend, --soundfont, --dry_run",
     "sample --seed x": "musicvae sample: --seed: found x, expected a whole number, 0 to 4294967295",
     "sample --bpm nan": "musicvae sample: --bpm: found nan, expected a number, 0 or more",
     "sample --bpm": "musicvae sample: --bpm: expected one argument",
