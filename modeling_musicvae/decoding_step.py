@@ -109,7 +109,7 @@ class HeadStep(nn.Module):
         self.feature_weight = weight[:0]
 
     def frame_gates(self, frame: torch.Tensor) -> torch.Tensor:
-        """The part of the previous frame in the gates, but for the product with `feature_weight`."""
+        """The part of the previous frame in the gates, but for the product of `feature_weight`."""
         return self.head.input_gates(frame, self.input_weight)
 
     def dense_features(self, features: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
