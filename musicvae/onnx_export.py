@@ -23,6 +23,7 @@ from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
 from .atomic import whole_folder
 from .onnx_model import DECODER, DESCRIPTION, ENCODER, FORMAT, INT8_DECODER, LATENTS, task_of
+from .tasks import SAMPLE_TEMPERATURE
 
 OPSET = 20
 MAX_BATCH = 4096
@@ -273,6 +274,7 @@ def _describe(
         "task": task_of(model.config.input_transform),
         "config": model.config.to_dict(),
         "num_draws": model.head.num_draws,
+        "temperature": SAMPLE_TEMPERATURE,
         "drums": list(DRUM_NAMES),
         "pitch_map": processor.pitch_map,
         "pitch_maps": {key: [list(each) for each in value] for key, value in PITCH_MAPS.items()},
