@@ -195,7 +195,9 @@ class PageHandler(SimpleHTTPRequestHandler):
         self.send_error(404, "File not found")
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # it is asked each time whether it changed
+        # Another model may have the same address the next time.
+        runtime = self.path.startswith("/onnxruntime/")
+        self.send_header("Cache-Control", "no-cache" if runtime else "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         super().end_headers()
 

@@ -79,6 +79,11 @@ def test_files_are_served_with_their_types(get, path, mime_type):
     assert response.read()
 
 
+def test_models_and_page_are_never_taken_from_a_browsers_cache(get):
+    for path in ("/", "/models/models.json", "/models/groove/decoder.onnx"):
+        assert get(path).headers["Cache-Control"] == "no-store"
+
+
 def test_the_page_learns_which_models_there_are(get):
     assert json.loads(get("/models/models.json").read()) == ["groove", "tap"]
 

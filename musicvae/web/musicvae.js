@@ -184,7 +184,7 @@ export class Model {
 
   /** Runs a graph on those of the inputs that it has. */
   async run(name, inputs) {
-    const [ort, session] = await Promise.all([loadRuntime(), this.part(name, "session")]);
+    const [ort, session] = await Promise.all([loadRuntime(), this.part(name)]);
     const feeds = {};
     for (const input of session.inputNames) {
       const [type, data, dims] = inputs[input] ?? [];
@@ -197,13 +197,14 @@ export class Model {
   /** A tensor of latents.bin, or a row of it. */
   async tensor(name, row) {
     const { shape, offset } = this.description.tensors[name];
-    const bytes = await this.part("latents.bin", "bytes");
+    const bytes = await this.part("latents.bin");
     const size = shape.slice(row === undefined ? 0 : 1).reduce((a, b) => a * b, 1);
     return new Float32Array(bytes, offset + 4 * size * (row ?? 0), size);
   }
 
-  part(name, kind) {
-    this.parts[name] ??= kind === "bytes" ? this.checkedBytes(name) : this.session(name);
+  /** The session of a graph, or the bytes of another file. */
+  part(name) {
+    this.parts[name] ??= name.endsWith(".onnx") ? this.session(name) : this.checkedBytes(name);
     this.parts[name].catch(() => delete this.parts[name]); // so that it may be tried again
     return this.parts[name];
   }
@@ -510,6 +511,7 @@ export function writeMidi(drums, grid, bpm, pitchMap) {
 
 const SAMPLE_RATE = 44100; // of WAV files
 const SECONDS_AHEAD = 0.12; // that hits are handed to the sound card before they sound
+const SECONDS_LATE = 0.03; // of which a hit may still sound
 const SECONDS_AHEAD_HIDDEN = 1.5; // timers of hidden pages fire once a second
 const [CLOSED_HIHAT, OPEN_HIHAT] = [2, 3];
 
@@ -645,7 +647,7 @@ export class Player {
   }
 
   get playing() {
-    return this.timer !== null;
+    return Boolean(this.timer);
   }
 
   /** Opens the sound card, which browsers allow in answer to a click or a key alone. */
@@ -655,18 +657,17 @@ export class Player {
     await this.context.resume();
   }
 
-  async start() {
+  /** Starts at the first step; see `open`. */
+  start() {
     if (this.playing) return;
-    this.timer = 0; // so that a second call finds it playing
-    await this.open();
-    if (!this.playing) return; // stopped meanwhile
     const { drums, grid, bpm } = this.source();
     const early = Math.min(0, ...hitsOf(drums, grid).filter((h) => !h.step).map((h) => h.timing));
     this.bus = this.kit.bus();
     this.step = 0;
     this.bpm = bpm;
     const stepSeconds = 240 / bpm / grid.stepsPerBar;
-    this.anchors = [{ time: this.context.currentTime + 0.05 - early * stepSeconds, step: 0, stepSeconds }];
+    const time = this.context.currentTime + 0.05 - early * stepSeconds;
+    this.anchors = [{ time, step: 0, stepSeconds }];
     this.timer = setInterval(() => this.schedule(), 25);
     this.schedule();
   }
@@ -696,7 +697,9 @@ export class Player {
         const cell = drum * grid.steps + inLoop;
         if (!drums.pianoRoll[cell]) continue;
         const onset = begin + (0.5 + drums.timing[cell]) * stepSeconds;
-        this.kit.hit(drum, drums.pianoRoll[cell], Math.max(onset, this.context.currentTime), this.bus);
+        const late = this.context.currentTime - onset;
+        if (late > SECONDS_LATE) continue; // the page was held up: what is missed is not made up for
+        this.kit.hit(drum, drums.pianoRoll[cell], onset + Math.max(late, 0), this.bus);
       }
       this.step++;
     }
@@ -989,8 +992,8 @@ export function unpackHits(text, grid) {
 // four grooves, { kind: "latents", latents, seed }, or { kind: "drums" }, hits that were edited,
 // tapped, humanized or read. All but the last are generated anew when a setting changes.
 
-const DEFAULTS = { bpm: 100, temperature: 1, style: "" };
-const TASKS = ["humanize", "add"]; // which have a button of their name
+const DEFAULT_BPM = 100;
+const TASK_BUTTONS = ["humanize", "add"];
 const TAPPED_BARS = 2;
 const TAP_KEYS = { KeyF: ["tap-soft", 55], KeyJ: ["tap-loud", 105] };
 
@@ -1000,17 +1003,19 @@ const newSeed = () => Math.floor(Math.random() * 1e6);
 export class Page {
   constructor() {
     this.models = {};
-    this.settings = { ...DEFAULTS, attributes: {} };
     this.dot = { x: 0, y: 0 };
     this.generation = 0;
+    this.plays = false;
+    this.loaded = new Promise((resolve) => (this.setLoaded = resolve));
     this.player = new Player(() => ({ drums: this.drums, grid: this.grid, bpm: this.settings.bpm }));
   }
 
   async start() {
     startTheme();
-    element("play").addEventListener("click", () => this.togglePlay());
+    element("play").addEventListener("click", () => this.attempt(() => this.togglePlay()));
     this.tasks = await fetchJson("models/models.json");
     const model = await this.model("groove");
+    model.part("decoder.onnx").catch(() => {}); // said when it is used
     const { drums, pitch_maps, attributes, styles } = model.description;
     this.grid = model.grid;
     this.pitchMap = pitch_maps.general_midi;
@@ -1022,6 +1027,7 @@ export class Page {
     this.showPad();
     this.frame();
     await this.readAddress();
+    this.setLoaded();
     this.enable();
     await (this.corners ? this.pictureCorners() : this.newCorners());
   }
@@ -1052,7 +1058,7 @@ export class Page {
       pin: () => this.pin(),
       record: () => (this.taps ? this.endTaps() : this.recordTaps()),
     };
-    for (const task of TASKS) clicks[task] = () => this.transform(task);
+    for (const task of TASK_BUTTONS) clicks[task] = () => this.transform(task);
     for (const [id, click] of Object.entries(clicks)) {
       element(id).addEventListener("click", () => this.attempt(click));
     }
@@ -1086,8 +1092,8 @@ export class Page {
   enable() {
     const every = ["new", "vary", "clear", "midi", "wav", "share", "open", "corners", "pin"];
     for (const id of every) element(id).disabled = false;
-    for (const id of TASKS) element(id).hidden = !this.tasks.includes(id);
-    for (const id of TASKS) element(id).disabled = false;
+    for (const id of TASK_BUTTONS) element(id).hidden = !this.tasks.includes(id);
+    for (const id of TASK_BUTTONS) element(id).disabled = false;
     const tap = this.tasks.includes("tap");
     for (const id of ["record", "tap-soft", "tap-loud"]) element(id).disabled = !tap;
   }
@@ -1141,13 +1147,15 @@ export class Page {
     }
   }
 
+  /** Plays, as soon as there is something to play, or stops. */
   async togglePlay() {
-    if (!this.drums) return; // nothing is loaded yet
-    const starts = !this.player.playing;
-    element("play").setAttribute("aria-pressed", starts);
-    element("play").setAttribute("aria-label", starts ? "Stop" : "Play");
-    if (starts) await this.player.start();
-    else this.player.stop();
+    this.plays = !this.plays;
+    element("play").setAttribute("aria-pressed", this.plays);
+    element("play").setAttribute("aria-label", this.plays ? "Stop" : "Play");
+    if (!this.plays) return this.player.stop();
+    await this.player.open();
+    await this.loaded;
+    if (this.plays) this.player.start();
   }
 
   /** Draws what moves, once a frame. */
@@ -1181,10 +1189,11 @@ export class Page {
       this.source = { kind: "latents", latents, seed: newSeed() };
     }
     const { source, settings } = this;
-    if (this.generating) await this.generating;
+    await this.generating?.catch(() => {}); // said where it was asked for
     if (generation !== this.generation) return;
     this.generating = this.generate(model, source, settings);
     const drums = await this.generating;
+    if (this.source.kind === "drums") return; // edited meanwhile
     this.show(drums);
     this.writeAddress(isNew);
     const what = { seed: `Groove ${source.seed}`, pad: "Between four grooves" };
@@ -1250,13 +1259,11 @@ export class Page {
     else if (source.kind === "pad" && source.corners.every(Number.isInteger)) {
       fields.set("pad", [...source.corners, source.x.toFixed(3), source.y.toFixed(3)].join("~"));
     } else fields.set("drums", packHits(this.drums, this.grid));
-    for (const [name, value] of Object.entries(settings)) {
-      if (name in DEFAULTS && value !== DEFAULTS[name]) fields.set(name, value);
-    }
-    if (!fields.has("drums")) {
-      for (const [name, strength] of Object.entries(settings.attributes)) {
-        if (strength) fields.set(name, strength);
-      }
+    const { attributes, ...others } = settings;
+    const named = fields.has("drums") ? { bpm: settings.bpm } : others;
+    for (const [name, value] of Object.entries(named)) if (value !== "") fields.set(name, value);
+    for (const [name, strength] of Object.entries(attributes)) {
+      if (strength && !fields.has("drums")) fields.set(name, strength);
     }
     history[isNew && location.hash ? "pushState" : "replaceState"](null, "", `#${fields}`);
   }
@@ -1268,11 +1275,12 @@ export class Page {
       const value = Number.parseFloat(fields.get(name));
       return Number.isFinite(value) ? Math.min(Math.max(value, least), most) : otherwise;
     };
-    const { attributes, styles } = (await this.model("groove")).description;
+    const model = await this.model("groove");
+    const { attributes, styles } = model.description;
     const style = fields.get("style") ?? "";
     this.settings = {
-      bpm: number("bpm", 50, 200, DEFAULTS.bpm),
-      temperature: number("temperature", 0, 1.5, DEFAULTS.temperature),
+      bpm: number("bpm", 50, 200, DEFAULT_BPM),
+      temperature: number("temperature", 0, 1.5, model.description.temperature),
       style: styles.includes(style) ? style : "",
       attributes: Object.fromEntries(attributes.map((name) => [name, number(name, -3, 3, 0)])),
     };
@@ -1286,12 +1294,10 @@ export class Page {
       }
     }
     const pad = (fields.get("pad") ?? "").split("~").map(Number);
-    if (pad.length === 6 && pad.every((value) => value >= 0)) {
-      const [x, y] = pad.slice(4).map((value) => Math.min(value, 1));
-      this.source = { kind: "pad", corners: pad.slice(0, 4), x, y };
-      [this.corners, this.dot] = [this.source.corners, { x, y }];
-      this.showPad();
-      return this.regenerate();
+    const corners = pad.slice(0, 4);
+    if (pad.length === 6 && pad.every((value) => value >= 0) && corners.every(Number.isInteger)) {
+      this.corners = corners;
+      return this.movePad(pad[4], pad[5]);
     }
     this.source = { kind: "seed", seed: number("seed", 0, 2 ** 32 - 1, newSeed()) };
     return this.regenerate();
@@ -1407,7 +1413,7 @@ export class Page {
 
   /** Four clicks, then two bars in which taps are heard. */
   async recordTaps() {
-    if (this.player.playing) await this.togglePlay();
+    if (this.plays) await this.togglePlay();
     await this.player.open();
     const stepSeconds = 240 / this.settings.bpm / this.grid.stepsPerBar;
     const start = this.player.context.currentTime + 0.15 + this.grid.stepsPerBar * stepSeconds;
@@ -1459,7 +1465,7 @@ export class Page {
     if (!countHits(drums)) return this.setDrums(drums, "No tap was heard.");
     this.drums = drums;
     await this.transform("tap");
-    if (!this.player.playing) await this.togglePlay();
+    if (!this.plays) await this.togglePlay();
   }
 
   // -- Files
@@ -1569,4 +1575,6 @@ function startTheme() {
 
 export const page = new Page();
 /** Settles when the page can be used, or has said why it cannot. */
-export const ready = page.attempt(() => page.start());
+export const ready = page.attempt(() => page.start()).then(() => {
+  element("play").disabled = !page.source;
+});
