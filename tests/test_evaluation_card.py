@@ -1,4 +1,4 @@
-"""What a model card says of an evaluation."""
+"""The evaluation section of a model card."""
 
 from typing import Any
 
@@ -26,10 +26,15 @@ OBJECTIVE = {
 MEASURES = {
     "reconstruction": {
         "objective": OBJECTIVE,
+        "generalization": {
+            name: {"hits_loss": ONE, "velocity_loss": HALF}
+            for name in ("training_windows", "split", "gap")
+        },
         "drums": {way: DRUMS for way in WAYS} | {"silence": DRUMS},
         "hit_f1_of_each_drum": {way: {"kick": ONE} for way in WAYS},
     },
     "samples": {
+        "summary": {"samples": {"mean_overlapping_area": HALF}, "other_split": {}},
         "distributions": {
             feature: {"overlapping_area": {"samples": HALF, "other_split": ONE}}
             for feature in ("syncopation", "kick_hits_per_bar")
@@ -57,15 +62,16 @@ MEASURES = {
         }
         for strength in ("+1", "-1")
     },
+    "styles": {"samples": {"all_styles": HALF, "funk": HALF}, "played": {"all_styles": ONE}},
 }
 FACTS = {
-    "model": "checkpoints/drummer",
+    "model": "outputs/drummer",
     "decoder": "hierarchical",
     "bars": 4,
     "parameters": 5_123_456,
     "free_bits": 48.0,
     "max_beta": 0.2,
-    "command": "python evaluate_musicvae.py checkpoints/drummer --split validation",
+    "command": "musicvae evaluate outputs/drummer --split validation",
     "data": "groove",
     "split": "validation",
     "windows": 504,
@@ -82,7 +88,7 @@ from 46 recordings; in brackets 95 % intervals by the bootstrap over recordings.
 on a machine. All figures are in `evaluation/`, made by
 
 ```
-python evaluate_musicvae.py checkpoints/drummer --split validation
+musicvae evaluate outputs/drummer --split validation
 ```
 """
 TABLES = {
@@ -94,14 +100,30 @@ TABLES = {
 | kl bits | 87.2 [82.1, 92.6] |
 | active latents | 256 |
 """,
-    "drums beside a trivial player": """\
+    "losses of training windows next to those of the split": """\
+| measure | training windows | split | gap |
+| --- | ---: | ---: | ---: |
+| hits loss | 1.00 [0.900, 1.10] | 1.00 [0.900, 1.10] | 1.00 [0.900, 1.10] |
+""",
+    "drums next to a baseline": """\
 | measure | teacher forced | sampled | greedy | silence |
 | --- | ---: | ---: | ---: | ---: |
 | pattern accuracy | 0.500 | 0.500 | 0.500 | 0.500 |
 | hit f1 | 1.00 | 1.00 | 1.00 | 1.00 |
 | velocity mae | – | – | – | – |
 """,
-    "samples beside real ones": """\
+    "samples in one figure": """\
+| measure | samples | other split |
+| --- | ---: | ---: |
+| mean overlapping area | 0.500 [0.250, 0.750] | – |
+""",
+    "shares of styles that are recognised": """\
+| measure | samples | played |
+| --- | ---: | ---: |
+| all styles | 0.500 [0.250, 0.750] | 1.00 [0.900, 1.10] |
+| funk | 0.500 [0.250, 0.750] | – |
+""",
+    "samples next to real ones": """\
 | measure | overlapping area of samples | overlapping area of other split |
 | --- | ---: | ---: |
 | syncopation | 0.500 [0.250, 0.750] | 1.00 [0.900, 1.10] |
@@ -139,7 +161,7 @@ def test_the_section_has_a_brief_table_of(table):
     assert table in evaluation_section(REPORT)
 
 
-def test_figures_of_transformed_drums_stand_beside_the_baseline():
+def test_figures_of_transformed_drums_are_next_to_the_baseline():
     drums = {"greedy": {"timing_kl": HALF}, "baseline": {"timing_kl": ONE}}
     text = evaluation_section(of("transformation", {"drums": drums}))
     assert "| timing kl | 0.500 [0.250, 0.750] | 1.00 [0.900, 1.10] |" in text
@@ -161,7 +183,7 @@ def test_the_hub_reads_the_same_figures():
     }
 
 
-def test_the_hub_reads_nothing_of_trivial_players():
+def test_the_hub_reads_nothing_of_baselines():
     assert not any("silence" in result.metric_type for result in eval_results(REPORT))
 
 

@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from factories import EXPRESSIVE, OUTPUTS, random_model, random_windows
 from torch.utils.data import DataLoader
 
+from musicvae.evaluation import reconstruction
 from musicvae.evaluation.drum_metrics import join, measure_drums
 from musicvae.evaluation.metrics import evaluate
 from musicvae.evaluation.reconstruction import measure_reconstruction
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 
 WINDOWS, TRAIN = random_windows(), random_windows(9)
 WAYS = ["teacher_forced", "sampled", "greedy"]
-PLAYERS = ["silence", "most_frequent", "nearest"]
+BASELINES = ["silence", "most_frequent", "nearest"]
 
 
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
@@ -51,19 +52,19 @@ def test_the_same_seed_gives_the_same_figures():
     assert first["drums"]["sampled"] != other["drums"]["sampled"]
 
 
-def test_players_stand_beside_a_model_that_has_to_find_the_hits():
+def test_baselines_are_measured_next_to_a_model_that_has_to_find_the_hits():
     measures = measure_reconstruction(random_model(), WINDOWS, WINDOWS, 4, 0)
-    assert list(measures["drums"]) == WAYS + PLAYERS
+    assert list(measures["drums"]) == WAYS + BASELINES
     assert measures["drums"]["nearest"]["hit_f1"].value == 1  # the windows are those of training
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"input_transform": "tap"}, {"input_transform": "humanize"}, {"hits_as_controls": True}],
-    ids=["tap", "humanize", "told the hits"],
+    ids=["tap", "humanize", "given the hits"],
 )
 @pytest.mark.parametrize("output", EXPRESSIVE.values(), ids=EXPRESSIVE)
-def test_players_that_know_other_things_than_the_model_are_left_out(output, settings):
+def test_baselines_with_another_input_than_the_model_are_left_out(output, settings):
     measures = measure_reconstruction(random_model(**output, **settings), WINDOWS, TRAIN, 4, 0)
     assert list(measures["drums"]) == WAYS
 
@@ -73,3 +74,25 @@ def test_latents_are_active_whose_mean_depends_on_the_drums():
     torch.nn.init.zeros_(model.encoder.mean.weight[:2])
     active = measure_reconstruction(model, WINDOWS, TRAIN, 4, 0)["objective"]["active_latents"]
     assert active == (model.config.latent_size - 2, None, None)
+
+
+def test_the_gap_is_the_loss_of_the_split_less_that_of_training_windows():
+    measures = measure_reconstruction(random_model(), WINDOWS, TRAIN, 4, 0)
+    found = measures["generalization"]
+    assert set(found["gap"]) == {"reconstruction_loss", "hits_loss", "velocity_loss", "timing_loss"}
+    for name, gap in found["gap"].items():
+        difference = found["split"][name].value - found["training_windows"][name].value
+        assert gap.value == pytest.approx(difference)
+        assert gap.low < gap.value < gap.high
+        assert found["split"][name] == measures["objective"][name]
+
+
+def test_training_windows_are_spread_evenly(monkeypatch):
+    monkeypatch.setattr(reconstruction, "NUM_TRAINING_WINDOWS", 3)
+    chosen = TRAIN.select([0, 4, 8])
+    some, same = (
+        measure_reconstruction(random_model(), WINDOWS, train, 9, 0)["generalization"]
+        for train in (TRAIN, chosen)
+    )
+    losses = (each["training_windows"]["hits_loss"].value for each in (some, same))
+    assert next(losses) == next(losses)

@@ -14,8 +14,7 @@ from hypothesis.extra.numpy import arrays
 from modeling_musicvae import MusicVAEConfig
 from musicvae.evaluation.bootstrap import Estimate
 from musicvae.evaluation.samples import (
-    bar_similarity,
-    compare_distributions,
+    compare_features,
     draw_samples,
     features,
     measure_samples,
@@ -30,10 +29,10 @@ hits_of_windows = arrays(np.uint8, (5, 2, 4), elements=st.integers(0, 1))
 
 def compared(played: np.ndarray, drawn: np.ndarray) -> tuple[float, float]:
     """Overlapping area and KL divergence, each value being of a recording of its own."""
-    figures = compare_distributions(
-        played, drawn, np.arange(len(played)), np.arange(len(drawn)), seed=0
-    )
-    return figures["overlapping_area"].value, figures["kl_divergence"].value
+    files, drawn_files = np.arange(len(played)), np.arange(len(drawn))
+    comparison, mean = compare_features({"f": played}, {"f": drawn}, files, drawn_files, seed=0)
+    assert mean == comparison["f"]["overlapping_area"]
+    return mean.value, comparison["f"]["kl_divergence"].value
 
 
 def test_features_of_a_window():
@@ -66,17 +65,6 @@ def test_bars_that_come_again_are_counted(bars, share):
     roll[0, 0] = 100 * kick
     config = MusicVAEConfig(bars=4, steps_per_bar=4)
     assert features(windows_of(roll), config)["repeated_bars"].item() == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
-    ("bars", "lag", "similarity"),
-    [("AAAA", 1, 1), ("AABB", 1, 2 / 3), ("ABAB", 1, 0), ("ABAB", 2, 1), ("A  A", 1, 1 / 3)],
-)
-def test_bars_are_alike_by_their_hits(bars, lag, similarity):
-    """A and B are bars without a common hit; two empty bars are alike."""
-    patterns = {"A": [1, 0], "B": [0, 1], " ": [0, 0]}
-    hits = torch.tensor([patterns[bar] for bar in bars]).flatten()[None, None] > 0
-    assert bar_similarity(hits, len(bars), lag).item() == pytest.approx(similarity)
 
 
 def test_a_silent_window_has_no_velocity_and_no_timing():
@@ -141,6 +129,14 @@ def test_values_that_are_not_defined_do_not_count():
     assert compared(played, np.full(3, np.nan)) == (None, None)
 
 
+def test_the_mean_overlap_is_that_of_all_features_with_values():
+    zeros, files = np.zeros(500), np.arange(500)
+    played = {"same": zeros, "apart": zeros, "none": zeros + np.nan}
+    drawn = played | {"apart": zeros + 1}
+    _, mean = compare_features(played, drawn, files, files, seed=0)
+    assert mean.value == pytest.approx(0.5, abs=1e-3)
+
+
 @given(hits_of_windows, hits_of_windows)
 def test_the_nearest_differs_in_the_fewest_cells(rolls, others):
     expected = [min((roll != other).sum() for other in others) for roll in rolls]
@@ -194,6 +190,9 @@ def test_samples_that_are_the_windows_are_found_alike_and_memorised():
         for sets in ("samples", "other_split"):
             assert feature["overlapping_area"][sets].value == pytest.approx(1)
             assert feature["kl_divergence"][sets].value == pytest.approx(0)
+    summary = measures["summary"]["samples"]
+    assert summary["mean_overlapping_area"].value == pytest.approx(1)
+    assert summary["bar_similarity_overlap_in_bins"].value == pytest.approx(1)
     assert measures["nearest_training_window"]["samples"]["identical"] == Estimate(1, 1, 1)
     assert measures["nearest_other"]["samples"]["identical"].value == pytest.approx(2 / 6)
     assert measures["nearest_other"]["samples"] == measures["nearest_other"]["played"]
@@ -202,4 +201,5 @@ def test_samples_that_are_the_windows_are_found_alike_and_memorised():
 def test_of_a_model_that_is_conditioned_on_hits_only_the_distributions_are_measured():
     windows, config = nine_drum_windows(), nine_drum_model(**GIVEN_HITS).config
     measures = measure_samples(windows, windows, windows, windows, config, seed=0)
-    assert set(measures) == {"distributions"}
+    assert set(measures) == {"summary", "distributions"}
+    assert set(measures["summary"]["samples"]) == {"mean_overlapping_area"}

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from ..terminal import Parser, whole_number
+from ..terminal import Parser, number, whole_number
 from . import Command
 
 
@@ -21,6 +21,9 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "-o", "--output_dir", metavar="FOLDER", type=Path, help="(default: MODEL/evaluation)"
+    )
+    parser.add_argument(
+        "--temperature", type=number(0), help="of new drums (default: that of `musicvae sample`)"
     )
     parser.add_argument("--parts", nargs="+", help="parts to measure (default: all that apply)")
     numbers = {
@@ -55,6 +58,7 @@ def run(arguments: Namespace) -> None:
         arguments.parts,
         arguments.batch_size,
         arguments.num_samples,
+        arguments.temperature,
         arguments.seed,
     )
     evaluation.write(arguments.output_dir, arguments.model, arguments.command)

@@ -1,4 +1,4 @@
-"""What a model card says of an evaluation."""
+"""The evaluation section of a model card."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,12 @@ from .interpolation import NUM_POINTS
 from .report import BY_FEATURE, LEGENDS, Measures, Report, features_as_rows, readable, table
 
 CARD_LEGENDS = LEGENDS | {
-    "attributes": "How much adding the vector of an attribute, with strength 1 and -1, changes "
-    "this attribute, in standard deviations of the split."
+    "attributes": "Change of each attribute by adding its vector with strength 1 and -1, in "
+    "standard deviations of the split."
 }
 # Of each part the figures that tell a user of the model most.
 OBJECTIVE = ("elbo", "reconstruction_loss", "kl_bits", "active_latents")
+GENERALIZATION = ("hits_loss", "reconstruction_loss")
 DRUMS = (
     "pattern_accuracy",
     "hit_f1",
@@ -43,7 +44,7 @@ MIDDLE = f"{(NUM_POINTS // 2) / (NUM_POINTS - 1):g}"
 
 PICTURES = {
     "reconstruction": {
-        "reconstructions.png": "Windows as they were played, and what the model makes of them",
+        "reconstructions.png": "Windows as played, and the drums that the model makes of them",
         "latent_space.png": "The latents of all windows by style, in two principal components",
     },
     "samples": {"distributions.png": "Distributions of new drums over those of played ones"},
@@ -91,10 +92,12 @@ def brief_tables(part: str, measured: Measures) -> Iterator[dict[str, Measures]]
     match part:
         case "reconstruction":
             yield {"value": pick(measured["objective"], OBJECTIVE)}
+            yield pick_each(measured["generalization"], GENERALIZATION)
             yield pick_each(measured["drums"], DRUMS)
         case "transformation":
             yield pick_each(measured["drums"], DRUMS)
         case "samples":
+            yield measured["summary"]
             areas = features_as_rows(measured[BY_FEATURE])["overlapping_area"]
             yield {
                 f"overlapping area of {readable(name)}": column
@@ -115,6 +118,10 @@ def brief_tables(part: str, measured: Measures) -> Iterator[dict[str, Measures]]
                 strength: {name: changes[name] for name, changes in of_vectors.items()}
                 for strength, of_vectors in measured.items()
             }
+        case "styles":
+            yield measured
+        case _:
+            raise ValueError(f"part: found {part}, expected one of {', '.join(LEGENDS)}")
 
 
 def pick(figures: Measures, names: Sequence[str]) -> Measures:

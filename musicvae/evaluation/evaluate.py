@@ -22,6 +22,7 @@ from .plots import draw_all
 from .reconstruction import measure_reconstruction
 from .report import Measures, facts_of, write_report
 from .samples import draw_samples, measure_samples
+from .style_classifier import measure_styles
 from .transformations import measure_transformation
 from .windows import Windows
 
@@ -39,6 +40,7 @@ class Evaluation:
         asked_parts: of `choose_parts`.
         batch_size: windows in a batch.
         num_samples: new drums to draw.
+        asked_temperature: of new drums; if not given, see `sample_temperature`.
         seed: of everything random.
     """
 
@@ -49,6 +51,7 @@ class Evaluation:
     asked_parts: Sequence[str] | None = None
     batch_size: int = 64
     num_samples: int = 1000
+    asked_temperature: float | None = None
     seed: int = 0
 
     def write(self, output_dir: Path, name: str, command: str) -> None:
@@ -100,6 +103,8 @@ class Evaluation:
                 return measure_interpolation(model, windows, NUM_PAIRS, seed)
             case "attributes":
                 return measure_attribute_vectors(model, windows, seed)
+            case "styles":
+                return measure_styles(model, windows, self.train, self.temperature, seed)
             case _:
                 raise ValueError(f"part: found {part}, expected one of {', '.join(self.parts)}")
 
@@ -125,8 +130,10 @@ class Evaluation:
 
     @property
     def temperature(self) -> float:
-        """Of the new drums, see `sample_temperature`."""
-        return sample_temperature(self.model.config)
+        """Of the new drums."""
+        if self.asked_temperature is None:
+            return sample_temperature(self.model.config)
+        return self.asked_temperature
 
     @cached_property
     def model(self) -> MusicVAEModel:
@@ -176,7 +183,8 @@ def choose_parts(model: MusicVAEModel, asked_for: Sequence[str] | None) -> list[
         "transformation": config.input_transform != "none",
         "samples": True,
         "interpolation": not config.is_conditioned,
-        "attributes": model.attribute_vectors.any(),
+        "attributes": bool(model.attribute_vectors.any()),
+        "styles": bool(config.styles),
     }
     parts = [part for part, applies in applicable.items() if applies]
     for part in asked_for or ():

@@ -1,4 +1,4 @@
-"""What the figures measure, as pictures."""
+"""Plots of an evaluation."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel, spherical_interpolation
-from processing.drum_kit import DRUM_NAMES, NUM_DRUMS
+from processing.drum_kit import NUM_DRUMS
 from processing.picture import (
     BACKGROUND,
     BAR_LINE,
@@ -32,6 +32,7 @@ from processing.picture import (
 )
 
 from ..data.windows import main_style
+from ..tasks import task_of
 from .interpolation import NUM_POINTS, draw_pairs
 from .latents import posterior_means
 from .samples import common_grid, features, gaussian_kernels
@@ -59,10 +60,9 @@ def draw_all(
     folder: Path,
     seed: int,
 ) -> None:
-    """Draws what the model does with a split into PNGs 900 pixels wide.
-
-    They are reconstructions.png (or what the model makes of transformed drums) and latent_space.png
-    of the part reconstruction, distributions.png of samples, and interpolation.png.
+    """Draws PNGs 900 pixels wide: reconstructions.png (of a conditional model the drums that it
+    makes of transformed ones) and latent_space.png of the part reconstruction, distributions.png of
+    samples, and interpolation.png.
 
     Args:
         parts: those of the evaluation.
@@ -83,7 +83,7 @@ def draw_all(
 
 
 def draw_reconstructions(model: MusicVAEModel, windows: Windows, seed: int, path: Path) -> None:
-    """Windows of different recordings, and above each what the model makes of it."""
+    """Windows of different recordings, and above each the model's drums for it."""
     order = np.random.default_rng(seed).permutation(len(windows))
     _, firsts = np.unique(windows.file[order], return_index=True)
     played = windows.select(order[np.sort(firsts)[:NUM_RECONSTRUCTIONS]].tolist())
@@ -96,19 +96,8 @@ def draw_reconstructions(model: MusicVAEModel, windows: Windows, seed: int, path
     titles = []
     for style, bpm in zip(played.style, played.bpm.tolist(), strict=True):
         name = f"{style or 'groove'}, {bpm:.0f} bpm"
-        titles += [f"{name}: {_what_is_made(model.config)}", f"{name}: as played"]
+        titles += [f"{name}: {task_of(model.config).made}", f"{name}: as played"]
     draw_piano_rolls(rolls.numpy(), timings.numpy(), path, titles, model.config.steps_per_bar)
-
-
-def _what_is_made(config: MusicVAEConfig) -> str:
-    match config.input_transform:
-        case "humanize":
-            return "humanized"
-        case "tap" | "tap_fixed_velocity":
-            return "from its taps"
-        case "remove_drums":
-            return f"with {', '.join(DRUM_NAMES[drum] for drum in config.removed_drums)} added"
-    return "reconstructed"
 
 
 def draw_distributions(

@@ -1,4 +1,4 @@
-"""How well a model gives drums back, and what it costs."""
+"""How well a model reconstructs drums, and what it costs."""
 
 import math
 
@@ -10,36 +10,36 @@ from modeling_musicvae.modeling_musicvae import MusicVAEOutput
 from musicvae.evaluation.metrics import forward, loss_terms
 
 from . import baselines
-from .bootstrap import Estimate, interval
+from .bootstrap import Estimate, difference, interval
 from .drum_metrics import Estimates, join, measure_ways
 from .windows import Windows
 
 ACTIVE_VARIANCE = 0.01
+NUM_TRAINING_WINDOWS = 500
 
 
 @torch.no_grad()
 def measure_reconstruction(
     model: MusicVAEModel, windows: Windows, train: Windows, batch_size: int, seed: int
 ) -> dict[str, Estimates | dict[str, Estimates]]:
-    """The terms of the ELBO, and drums made in three ways beside those of trivial baselines.
+    """The terms of the ELBO, and drums that are made in three ways, next to baselines.
 
-    They are teacher_forced, what is most likely when the decoder sees the true past; sampled, drawn
-    at temperature 1 from a latent that is drawn from the posterior; and greedy, the most likely at
-    each step, from the posterior mean. `players` stand beside a model that has to find the hits in
-    drums that it sees whole.
+    The ways are teacher_forced, greedy given the ground-truth previous steps; sampled, drawn at
+    temperature 1 from a latent that is drawn from the posterior; and greedy, from the posterior
+    mean. Baselines are for a model that has to find the hits in drums that it sees whole.
 
     Args:
         model: to be measured.
-        windows: to be given back.
+        windows: to be reconstructed.
         train: windows of the training split, for the baselines.
-        batch_size: windows that the model is given at once.
+        batch_size: windows in a batch.
         seed: of latents, draws and intervals.
 
     Returns:
         objective: elbo, reconstruction_loss and its terms in nats per sequence, kl_bits in bits per
         sequence, and active_latents, the latent dimensions whose posterior mean varies over windows
-        by more than 0.01 (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519). The rest is
-        that of `measure_ways`.
+        by more than 0.01 (Burda, Grosse and Salakhutdinov 2015, arXiv 1509.00519).
+        generalization: see `measure_generalization`. The rest is that of `measure_ways`.
     """
     generator, config = torch.Generator().manual_seed(seed), model.config
     batches, means, files = [], [], windows.file.numpy()
@@ -54,14 +54,51 @@ def measure_reconstruction(
         means.append(output.mean)
     ways = {way: join(made, windows) for way, made in drums.items()}
     if config.input_transform == "none" and not config.hits_as_controls:
-        for player in (baselines.silence, baselines.most_frequent, baselines.nearest):
-            ways[player.__name__] = player(train, windows)
-    figures = {
-        name: interval(np.concatenate([terms[name] for terms in batches]), None, files, seed)
-        for name in batches[0]
+        for baseline in (baselines.silence, baselines.most_frequent, baselines.nearest):
+            ways[baseline.__name__] = baseline(train, windows)
+    terms = {name: np.concatenate([each[name] for each in batches]) for name in batches[0]}
+    estimates = {name: interval(values, None, files, seed) for name, values in terms.items()}
+    estimates["active_latents"] = Estimate(num_active(torch.cat(means)))
+    return {
+        "objective": estimates,
+        "generalization": measure_generalization(model, terms, windows, train, batch_size, seed),
+        **measure_ways(ways, windows, config, seed),
     }
-    figures["active_latents"] = Estimate(num_active(torch.cat(means)))
-    return {"objective": figures, **measure_ways(ways, windows, config, seed)}
+
+
+@torch.no_grad()
+def measure_generalization(
+    model: MusicVAEModel,
+    terms: dict[str, np.ndarray],
+    windows: Windows,
+    train: Windows,
+    batch_size: int,
+    seed: int,
+) -> dict[str, Estimates]:
+    """The losses of windows that the model was trained on, those of the split, and the gap.
+
+    Args:
+        model: to be measured.
+        terms: `objective` of all windows.
+        windows: of the split.
+        train: of the training split; `NUM_TRAINING_WINDOWS` of them, spread evenly, are used.
+        batch_size: windows in a batch.
+        seed: of latents and intervals.
+    """
+    index = np.unique(np.linspace(0, len(train) - 1, NUM_TRAINING_WINDOWS).astype(int))
+    seen, generator = train.select(index.tolist()), torch.Generator().manual_seed(seed)
+    batches = [
+        objective(forward(model, batch.piano_roll, batch.timing, generator))
+        for batch in seen.batches(batch_size)
+    ]
+    columns: dict[str, Estimates] = {"training_windows": {}, "split": {}, "gap": {}}
+    files, seen_files = windows.file.numpy(), seen.file.numpy()
+    for name in [name for name in terms if name.endswith("_loss")]:
+        values = np.concatenate([each[name] for each in batches])
+        columns["training_windows"][name] = interval(values, None, seen_files, seed)
+        columns["split"][name] = interval(terms[name], None, files, seed)
+        columns["gap"][name] = difference(terms[name], values, files, seen_files, seed)
+    return columns
 
 
 def num_active(means: torch.Tensor) -> int:

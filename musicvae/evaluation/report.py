@@ -19,22 +19,24 @@ LIBRARIES = ("datasets", "numpy", "torch", "transformers")
 # What is measured of many features: tables have a row for each, and not as many tables.
 BY_FEATURE = "distributions"
 
-# What the tables of each part do not say themselves.
+# Explanations of the tables of each part.
 LEGENDS = {
-    "reconstruction": "Losses are in nats a sequence. Drums are the most likely ones where the "
-    "decoder sees the true past (teacher forced), drawn at temperature 1 from a draw of the "
-    "posterior (sampled), or the most likely ones from its mean (greedy). Errors of velocity, in "
-    "MIDI units, and of timing are those of hits that both have. Trivial players stand beside a "
-    "model that reads drums whole.",
-    "transformation": "What the model makes of transformed drums, drawn at temperature 1 (sampled) "
-    "or most likely (greedy), beside a trivial player that reads the same. Divergences are in "
-    "nats.",
-    "samples": "New drums, and those of another split, beside those of the split; "
-    "and how many hits, of one or of the other, differ from the nearest drums.",
+    "reconstruction": "Losses are in nats per sequence. Drums are teacher forced (greedy given the "
+    "ground-truth previous steps), sampled (at temperature 1, from a draw of the posterior) or "
+    "greedy (from the posterior mean). Errors of velocity, in MIDI units, and of timing are over "
+    "hits that are in both. Generalization: losses of windows that the model was trained on, of "
+    "the split, and the gap between them.",
+    "transformation": "The model's drums for transformed ones, sampled at temperature 1 or greedy, "
+    "and those of a baseline that has the same input. Divergences are in nats.",
+    "samples": "New drums, and those of another split, compared with those of the split. The "
+    "similarity of bars is the F1 of their hits; overlaps are those of distributions over windows. "
+    "Distances are numbers of hits that differ from the nearest drums.",
     "interpolation": "Shares of steps whose patterns differ along spherical paths between two "
     "windows, and along paths that mix the steps of both.",
-    "attributes": "How much adding the vector of an attribute (columns), with strength 1 and -1, "
-    "changes each attribute (rows), in standard deviations of the split.",
+    "attributes": "Changes of each attribute (rows) by adding the vector of an attribute (columns) "
+    "with strength 1 and -1, in standard deviations of the split.",
+    "styles": "Shares of drums whose style is recognised by a classifier that was trained on the "
+    "training split: new drums of each style, and those of the split.",
 }
 
 # A name -> a `Estimate`, or more measures under that name.
@@ -42,7 +44,7 @@ Measures = dict[str, Any]
 
 
 class ReportError(ValueError):
-    """A file that should be a report and is none."""
+    """A file that is not a report."""
 
 
 class Report(NamedTuple):

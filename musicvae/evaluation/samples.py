@@ -1,4 +1,4 @@
-"""New drums against drums that were played."""
+"""New drums compared with drums that were played."""
 
 from functools import partial
 
@@ -9,8 +9,9 @@ from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_attributes import syncopation
 from processing.drum_kit import DRUM_NAMES
 
+from .bar_similarity import bar_similarities, measure_bar_similarity
 from .baselines import hamming_distances
-from .bootstrap import Estimate, interval, ratio, resampled
+from .bootstrap import Estimate, estimate, interval, ratio, resample, resampled
 from .report import Measures
 from .windows import Windows
 
@@ -26,7 +27,7 @@ def draw_samples(
 ) -> Windows:
     """New drums, each a recording of its own, at 120 bpm.
 
-    A model that is told what to play is told it of `windows`, one after the other.
+    A conditional model is conditioned on `windows`, one after the other.
     """
     index = torch.arange(num_samples)
     piano_roll, timing = (
@@ -46,7 +47,7 @@ def measure_samples(
     train_windows: Windows,
     config: MusicVAEConfig,
     seed: int,
-) -> dict[str, dict]:
+) -> Measures:
     """How like the drums of a split samples are, and how unlike each other and the training set.
 
     Args:
@@ -59,23 +60,35 @@ def measure_samples(
         seed: of the bootstrap.
 
     Returns:
+        summary: mean_overlapping_area, over all features, of the samples and of the other split;
+            and `measure_bar_similarity`.
         distributions: for each of `features`, overlapping_area and kl_divergence (see
-            `compare_distributions`) of the samples and of the other split.
+            `compare_features`) of the samples and of the other split.
         nearest_training_window: the distances of samples and of windows to it; and
         nearest_other: to the nearest other sample and the nearest other window (see
-            `summarize_distances`). Neither of a model that is told the hits.
+            `summarize_distances`).
+        The similarity of bars and the last two are left out for a model that is given the hits.
     """
     played, sampled, others = (features(each, config) for each in (windows, samples, other_windows))
     files, other_files = windows.file.numpy(), other_windows.file.numpy()
-    measures: Measures = {"distributions": {}}
-    for name, values in played.items():
-        of_samples = compare_distributions(values, sampled[name], files, samples.file.numpy(), seed)
-        of_others = compare_distributions(values, others[name], files, other_files, seed)
-        measures["distributions"][name] = {
-            measure: {"samples": of_samples[measure], "other_split": of_others[measure]}
-            for measure in of_samples
+    of_samples, samples_mean = compare_features(played, sampled, files, samples.file.numpy(), seed)
+    of_others, others_mean = compare_features(played, others, files, other_files, seed)
+    summary = {
+        "samples": {"mean_overlapping_area": samples_mean},
+        "other_split": {"mean_overlapping_area": others_mean},
+    }
+    distributions = {
+        name: {
+            measure: {"samples": of_samples[name][measure], "other_split": of_others[name][measure]}
+            for measure in of_samples[name]
         }
+        for name in played
+    }
+    measures: Measures = {"summary": summary, "distributions": distributions}
     if not config.hits_as_controls:
+        sets = {"samples": samples, "other_split": other_windows, "played": windows}
+        for name, similarity in measure_bar_similarity(sets, config.bars, seed).items():
+            summary[name] = summary.get(name, {}) | similarity
         named = {"samples": samples, "played": windows}
         measures["nearest_training_window"] = {
             name: summarize_distances(
@@ -95,8 +108,8 @@ def features(windows: Windows, config: MusicVAEConfig) -> dict[str, np.ndarray]:
 
     Those of them that the model decides: hits_per_bar, of all drums and of each; syncopation, a
     bar (see `drum_attributes`); repeated_bars, the share of the bars after the first whose hits
-    are those of an earlier bar of the window; bar_similarity to the bar before, and
-    two_bar_similarity to that before it, see `bar_similarity`; mean and spread (standard
+    are those of an earlier bar of the window; bar_similarity and two_bar_similarity, see
+    `bar_similarities`; mean and spread (standard
     deviation) of the velocities of a window, in MIDI units, and of its timing, in steps. A window
     without hits has NaN for the last four.
     """
@@ -111,9 +124,7 @@ def features(windows: Windows, config: MusicVAEConfig) -> dict[str, np.ndarray]:
         values["syncopation"] = syncopation(piano_roll, timing, config.steps_per_bar)
         if config.bars > 1:
             values["repeated_bars"] = _repeated_bars(hits, config.bars)
-            values["bar_similarity"] = bar_similarity(hits, config.bars, lag=1)
-        if config.bars > 2:
-            values["two_bar_similarity"] = bar_similarity(hits, config.bars, lag=2)
+        values |= bar_similarities(piano_roll, config.bars)
     if config.models_expression:
         for name, column in (("velocity", piano_roll), ("timing", timing)):
             mean, spread = _mean_and_spread(column.double(), hits)
@@ -127,18 +138,6 @@ def _repeated_bars(hits: torch.Tensor, bars: int) -> torch.Tensor:
     return equal.tril(-1).any(2)[:, 1:].double().mean(1)
 
 
-def bar_similarity(hits: torch.Tensor, bars: int, lag: int) -> torch.Tensor:
-    """How far the bars of a window belong together: the mean F1 of a bar's hits with those of the
-    bar `lag` before, 1 for two empty bars.
-
-    hits bool (windows, drums, steps) -> float64 (windows,)
-    """
-    in_bars = hits.unflatten(2, (bars, -1)).transpose(1, 2).flatten(2)
-    bar, before = in_bars[:, lag:], in_bars[:, :-lag]
-    common, total = (bar & before).sum(2), bar.sum(2) + before.sum(2)
-    return torch.where(total > 0, 2 * common / total.clamp(min=1), 1.0).double().mean(1)
-
-
 def _mean_and_spread(values: torch.Tensor, hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     count = hits.sum((1, 2))
     mean = (values * hits).sum((1, 2)) / count
@@ -146,45 +145,65 @@ def _mean_and_spread(values: torch.Tensor, hits: torch.Tensor) -> tuple[torch.Te
     return mean, (squares.sum((1, 2)) / count).sqrt()
 
 
-def compare_distributions(
-    played: np.ndarray, drawn: np.ndarray, files: np.ndarray, drawn_files: np.ndarray, seed: int
-) -> dict[str, Estimate]:
-    """How alike two sets of values are distributed.
+def compare_features(
+    played: dict[str, np.ndarray],
+    drawn: dict[str, np.ndarray],
+    files: np.ndarray,
+    drawn_files: np.ndarray,
+    seed: int,
+) -> tuple[dict[str, dict[str, Estimate]], Estimate]:
+    """How alike two sets of windows are in the distributions of their features.
 
     After Yang and Lerch (2018), "On the evaluation of generative models in music", by kernel
     density estimates; theirs are of the distances within a set and between the sets, these of the
-    values themselves, so that a picture shows what is measured.
+    values themselves, so that a plot shows what is measured.
 
     Args:
-        played: (n,), NaN where there is no value.
-        drawn: (m,), of the set that is judged.
+        played: of each feature (n,), NaN where there is no value.
+        drawn: of each feature (m,), of the set that is judged.
         files: int (n,), the recordings that the played values are from.
         drawn_files: int (m,).
         seed: of the bootstrap, which draws recordings of both sets anew.
 
     Returns:
-        overlapping_area: of both densities, 0 to 1 (the same).
-        kl_divergence: of the drawn values' density from that of the played ones,
-            KL(drawn || played), in nats; drawn values far from all played ones weigh most in it.
+        For each feature overlapping_area, of both densities, 0 to 1 (the same), and kl_divergence,
+        of the drawn values' density from that of the played ones, KL(drawn || played), in nats;
+        drawn values far from all played ones weigh most in it. And the mean overlapping area.
 
         Drawing anew makes two sets differ more than they do, so that the intervals reach farther
         to the side of the worse.
     """
-    (played, files), (drawn, drawn_files) = (
-        (values[~np.isnan(values)], recordings[~np.isnan(values)])
-        for values, recordings in ((played, files), (drawn, drawn_files))
-    )
-    if len(played) == 0 or len(drawn) == 0:
-        return {"overlapping_area": Estimate(None), "kl_divergence": Estimate(None)}
-    grid, bandwidth = common_grid(played, drawn)
-    kernels = np.zeros((len(played) + len(drawn), 2 * GRID_POINTS))
-    kernels[: len(played), :GRID_POINTS] = gaussian_kernels(played, grid, bandwidth)
-    kernels[len(played) :, GRID_POINTS:] = gaussian_kernels(drawn, grid, bandwidth)
     files = np.concatenate([files, files.max() + 1 + drawn_files])
-    return {
-        "overlapping_area": resampled(kernels, files, _overlapping_area, seed),
-        "kl_divergence": resampled(kernels, files, _kl_divergence, seed),
-    }
+    comparisons, areas = {}, []
+    for name in played:
+        counts = kernels_of_both(played[name], drawn[name])
+        area = resample(counts, files, _overlapping_area, seed)
+        divergence = resample(counts, files, _kl_divergence, seed)
+        comparisons[name] = {
+            "overlapping_area": estimate(*area),
+            "kl_divergence": estimate(*divergence),
+        }
+        if not np.isnan(area[0]):
+            areas.append(area)
+    if not areas:
+        return comparisons, Estimate(None)
+    values, resamples = zip(*areas, strict=True)
+    return comparisons, estimate(np.mean(values).item(), np.mean(resamples, 0))
+
+
+def kernels_of_both(played: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The kernels of played values on the first half of the columns, those of drawn ones on the
+    second, (n + m, 2 * GRID_POINTS); zeros for NaN."""
+    kernels = np.zeros((len(played) + len(drawn), 2 * GRID_POINTS))
+    has_value = ~np.isnan(np.concatenate([played, drawn]))
+    if not has_value[: len(played)].any() or not has_value[len(played) :].any():
+        return kernels
+    some = [values[~np.isnan(values)] for values in (played, drawn)]
+    grid, bandwidth = common_grid(*some)
+    first, second = np.flatnonzero(has_value), len(some[0])
+    kernels[first[:second], :GRID_POINTS] = gaussian_kernels(some[0], grid, bandwidth)
+    kernels[first[second:], GRID_POINTS:] = gaussian_kernels(some[1], grid, bandwidth)
+    return kernels
 
 
 def common_grid(*sets: np.ndarray) -> tuple[np.ndarray, float]:
