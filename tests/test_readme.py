@@ -90,10 +90,10 @@ def test_the_table_of_recipes_is_complete():
 
 def test_the_readme_has_a_line_for_each_verb():
     found = {words[1] for words in commands(README) if words[0] == "musicvae"}
-    assert found >= set(cli.COMMANDS)
+    assert found == set(cli.COMMANDS)
 
 
-@each_once([words for words in VERBS if words[0] in cli.COMMANDS])
+@each_once(VERBS)
 def test_a_command_line_is_valid(words):
     verb, *arguments = words
     cli.verb_parser(verb).parse_args(arguments)
@@ -154,9 +154,9 @@ def test_humanizing_in_python_keeps_hits_and_tempo(in_python, folder):
     assert before.bpm.tolist() == after.bpm.tolist() == [100]
 
 
-def test_drums_with_more_of_an_attribute_are_drums(in_python):
-    assert in_python["drums"].piano_roll.shape == in_python["song"].piano_roll.shape
-    assert in_python["drums"].piano_roll.any()
+def test_drums_with_more_of_an_attribute_are_written(in_python, folder):
+    written = in_python["processor"].read(folder / "swinging.mid")
+    assert np.array_equal(written.piano_roll, in_python["drums"].piano_roll)
 
 
 # The rows of the table of results, and where in the evaluation of the released model their figures
