@@ -615,11 +615,11 @@ NPZ_BOMBS = {
     "many numbers": ({"shape": (10**12,)}, r"found 4\d+ bytes of weights, expected at most"),
     "long numbers": (
         {"shape": (1,), "dtype": "<U1000000"},
-        "found dtype .*expected float",
+        "'a.npy': found dtype .*expected float",
     ),
     "a long header": (
         {"shape": (1,), "version": 2},
-        r": found version \(2, 0\) of .npy, exp",
+        r"'a.npy': found version \(2, 0\) of .npy, exp",
     ),
 }
 
@@ -632,9 +632,9 @@ def test_an_npz_file_is_not_unpacked_to_more_than_a_model(contents, message, tmp
 
 
 def test_sizes_are_compared_before_a_model_is_made_of_them(variables, tmp_path):
-    wide = {**variables, "encoder/mu/bias": np.zeros(8000, np.float32)}
+    wide = {**variables, "encoder/mu/bias": np.zeros(4000, np.float32)}
     write_checkpoint(tmp_path / "js", wide)
-    assert_refused(tmp_path, r": found shape \(12, 5\) for encoder/mu/kernel, exp.* 8000\)$")
+    assert_refused(tmp_path, r": found shape \(12, 5\) for encoder/mu/kernel, exp.* 4000\)$")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -57,7 +57,7 @@ def test_half_precision_weights_are_trained_in_single_precision(train, trained, 
 
 def test_the_card_names_it(train, trained, tmp_path):
     train(tmp_path, **RUN | {"max_steps": 1}, pretrained_model=trained)
-    assert f"started from the weights of {trained}" in (tmp_path / "README.md").read_text()
+    assert f"Fine-tuned from {trained}" in (tmp_path / "README.md").read_text()
 
 
 def test_another_size_is_refused(train, trained, tmp_path):

@@ -200,7 +200,7 @@ def test_the_config_documents_every_argument_of_the_architecture():
     lookback = next(
         field for field in fields(parse().architecture) if field.name == "lookback_bars"
     )
-    assert lookback.metadata["help"].startswith("bars of which the decoder's input at a step has")
+    assert lookback.metadata["help"].startswith("how many bars back the decoder's input goes")
     assert lookback.type is int
 
 
