@@ -32,7 +32,7 @@ def export_model(name: str | Path, folder: Path, int8: bool = False) -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'onnxscript: found none, expected it for export: pip install "musicvae[export]"'
+            'onnxscript: found none, expected it for export: pip install -e ".[export]"'
         ) from error
     from .onnx_export import export
 

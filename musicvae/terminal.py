@@ -90,8 +90,8 @@ def one_line_errors(program: str) -> Iterator[None]:
         if error.name not in TRAINING_PACKAGES:
             raise
         sys.exit(
-            f"{program}: found no package {error.name}, expected those for training: "
-            "pip install 'musicvae[train]'"
+            f"{program}: found no package {error.name}, expected those of the extra train: "
+            'pip install -e ".[train]"'
         )
     except (OSError, ValueError, FloatingPointError, ImportError) as error:
         sys.exit(f"{program}: {one_line(error)}")

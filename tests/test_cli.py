@@ -106,7 +106,8 @@ def failing(monkeypatch):
         (OSError(2, "No such file", "x.mid"), "[Errno 2] No such file: 'x.mid'"),
         (
             ModuleNotFoundError("No module named 'datasets'", name="datasets"),
-            "found no package datasets, expected those for training: pip install 'musicvae[train]'",
+            "found no package datasets, expected those of the extra train: "
+            'pip install -e ".[train]"',
         ),
     ],
     ids=["value", "file", "training package"],

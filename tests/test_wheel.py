@@ -126,7 +126,7 @@ def test_the_core_says_what_training_needs(run, core_packages, capfd):
     assert failed.value.returncode == 1
     error = capfd.readouterr().err
     assert error.startswith("train_accelerate.py: found no package ")
-    assert error.endswith("expected those for training: pip install 'musicvae[train]'\n")
+    assert error.endswith('expected those of the extra train: pip install -e ".[train]"\n')
 
 
 def test_an_installed_package_trains(run, tmp_path):
