@@ -14,6 +14,7 @@ import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from loopback_hub import LoopbackHub
 
+import musicvae
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from musicvae import cli
 from musicvae.evaluation.bootstrap import Estimate
@@ -77,10 +78,29 @@ def test_every_link_leads_to_a_file():
         assert [link for link in files if not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/training.md"])
-def test_every_file_in_a_table_exists(name):
-    paths = re.findall(r"`([\w/.]+(?:\.\w+|/))`", "\n".join(re.findall(r"^\|.*", DOCUMENTS[name])))
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+def test_changelog_and_citation_are_of_the_version():
+    version = musicvae.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_is_named_exists(name):
+    folders = "musicvae|modeling_musicvae|processing|tests|docs|benchmarks"
+    paths = set(re.findall(rf"`((?:{folders})/[\w/.-]*)`", DOCUMENTS[name])) - {"docs/"}
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_every_function_that_is_named_with_its_file_is_there():
+    named = re.findall(r"((?:`\w+`,? )+)in `([\w/]+\.py)`", DOCUMENTS["CONTRIBUTING.md"])
+    assert len(named) > 20
+    missing = [
+        f"{name} in {path}"
+        for names, path in named
+        for name in re.findall(r"\w+", names)
+        if not re.search(rf"^(def |class |){name}\b", (ROOT / path).read_text(), re.MULTILINE)
+    ]
+    assert missing == []
 
 
 def test_the_table_of_recipes_is_complete():
