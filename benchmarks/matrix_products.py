@@ -77,5 +77,9 @@ def matrix_products(config: MusicVAEConfig, batch_size: int) -> list[Product]:
     segment_steps = config.num_steps // config.num_segments
     products += decoding_products(num_contexts, segment_steps, context_size, size, num_layers)
     products += linear_products(num_contexts, context_size, 4 * size)
+    if lookback_size := config.lookback_bars * config.num_drums:
+        # Frames are data: of the look-back no gradient is taken, but of its weight.
+        products.append(Product(num_rows, lookback_size, 4 * size))
+        products.append(Product(lookback_size, num_rows, 4 * size))
     products += linear_products(num_rows, size, config.num_patterns)
     return products

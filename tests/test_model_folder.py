@@ -44,7 +44,7 @@ def test_the_exported_model_is_the_best_one(train, tmp_path):
 
 # What the snippet of a model's card does.
 VERBS = {
-    "groove_4bar_hits": "model.sample(1, temperature=1.0",
+    "groove_4bar_hits": "model.sample(1, temperature=0.8",
     "humanize": "model.humanize(song.piano_roll)",
     "tap_to_drums": "model.tap_to_drums(song.piano_roll, song.timing)",
     "add_hihat": "model.add_drums(song.piano_roll, song.timing)",

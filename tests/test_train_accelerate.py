@@ -194,7 +194,7 @@ def test_a_step_in_parts_is_the_step_in_one(parts, in_one_part, train, tmp_path)
 def test_an_output_dir_that_is_a_file(train, tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match=str(path)):
+    with pytest.raises(NotADirectoryError, match=str(path)):
         train(path)
     with pytest.raises(NotADirectoryError, match=str(path)):
         train(path / "below")
