@@ -14,7 +14,6 @@ import os
 import posixpath
 import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from .atomic import whole_folder
 
 PAGE = Path(__file__).parent / "web"
 RUNTIME_URL = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"
@@ -71,16 +72,14 @@ def runtime_folder(cache: Path) -> Path:
     if folder.is_dir():
         return folder
     package = _fetch(RUNTIME_URL, RUNTIME_SHA512)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        new = Path(temporary, "new")
-        new.mkdir()
-        with tarfile.open(fileobj=io.BytesIO(package)) as archive:
-            for name in RUNTIME_FILES:
-                file = archive.extractfile(f"package/dist/{name}")
-                assert file is not None  # the package's digest was checked
-                (new / name).write_bytes(file.read())
-        new.rename(folder)
+    with (
+        whole_folder(folder) as temporary,
+        tarfile.open(fileobj=io.BytesIO(package)) as archive,
+    ):
+        for name in RUNTIME_FILES:
+            file = archive.extractfile(f"package/dist/{name}")
+            assert file is not None  # the package's digest was checked
+            (temporary / name).write_bytes(file.read())
     return folder
 
 
@@ -145,16 +144,13 @@ def write_space(target: Path, models: Sequence[Path], runtime: Path) -> None:
         ValueError: see `page_folders`.
     """
     folders = page_folders(models, runtime)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise FileExistsError(f"{target}: found an existing path, expected a new folder")
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        new = Path(temporary, "new")
+    with whole_folder(target) as temporary:
         for place, folder in folders.items():
-            shutil.copytree(folder, new / place, dirs_exist_ok=True)
-        (new / "models/models.json").write_text(model_list(folders))
-        (new / "README.md").write_text(SPACE_CARD)
-        new.rename(target)
+            shutil.copytree(folder, temporary / place, dirs_exist_ok=True)
+        (temporary / "models/models.json").write_text(model_list(folders))
+        (temporary / "README.md").write_text(SPACE_CARD, encoding="utf-8")
 
 
 class PageHandler(SimpleHTTPRequestHandler):

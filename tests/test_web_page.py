@@ -6,6 +6,8 @@ import json
 import shutil
 import threading
 import wave
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mido
@@ -19,7 +21,13 @@ from musicvae.onnx_model import OnnxModel
 from musicvae.paths import RELEASED
 from musicvae.random_numbers import normals, uniforms
 from musicvae.tasks import SAMPLE_TEMPERATURE
-from musicvae.web_server import RuntimeDownloadError, page_folders, page_server, runtime_folder
+from musicvae.web_server import (
+    RuntimeDownloadError,
+    page_folders,
+    page_server,
+    runtime_folder,
+    write_space,
+)
 from processing import MusicVAEProcessor
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -431,7 +439,7 @@ def test_play_starts_and_stops(go):
     page.wait_for_selector(".playhead.on")
     page.click("#play")
     page.wait_for_selector(".playhead:not(.on)", state="attached")
-    assert page.get_attribute("#play", "aria-pressed") == "false"
+    assert page.get_attribute("#play", "aria-label") == "Play"
 
 
 # -- MIDI
@@ -652,6 +660,20 @@ def cut(path: Path) -> None:
 def edit(folder: Path, **fields) -> None:
     path = folder / "musicvae.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_space_plays_on_any_static_host(context, exports, runtime, tmp_path):
+    write_space(tmp_path / "space", list(exports.values()), runtime)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "space")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/#seed=1")
+        wait_for_status(page, "Groove 1:")
+        page.click("#humanize")
+        wait_for_status(page, "Humanized")
+        page.close()
+        server.shutdown()
 
 
 # -- For everyone

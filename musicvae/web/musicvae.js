@@ -212,7 +212,8 @@ export class Model {
   async session(name) {
     const [ort, bytes] = await Promise.all([loadRuntime(), this.checkedBytes(name)]);
     try {
-      const options = { executionProviders: ["wasm"] };
+      // Optimizing the graph takes longer than it saves.
+      const options = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled" };
       return await inTurn(() => ort.InferenceSession.create(new Uint8Array(bytes), options));
     } catch (error) {
       throw new ModelError(`${this.folder}/${name}: onnxruntime-web refuses it: ${error.message}`);
@@ -793,6 +794,7 @@ class Roll {
     this.cells = names.flatMap((name, drum) => this.buildRow(name, drum));
     this.playhead = element.appendChild(document.createElement("div"));
     this.playhead.className = "playhead";
+    this.playhead.setAttribute("aria-hidden", "true");
     this.cells[0].tabIndex = 0;
     element.addEventListener("click", (event) => {
       const cell = this.cells.indexOf(event.target.closest(".cell"));
@@ -1150,7 +1152,7 @@ export class Page {
   /** Plays, as soon as there is something to play, or stops. */
   async togglePlay() {
     this.plays = !this.plays;
-    element("play").setAttribute("aria-pressed", this.plays);
+    element("play").dataset.plays = this.plays;
     element("play").setAttribute("aria-label", this.plays ? "Stop" : "Play");
     if (!this.plays) return this.player.stop();
     await this.player.open();
