@@ -144,7 +144,7 @@ def _cymbal(length: float, decay: float, swell: float, ping: float, lowest: floa
             add(weight * noise * rising * np.exp(-t / (decay * rings)), hardness)
         stick = _noise(rng, t, 2500, 12000) * np.exp(-t / 0.004)
         bell = np.sin(2 * np.pi * 5.1 * lowest * t) * np.exp(-t / (0.3 * decay))
-        return soft + 0.25 * ping * bell, hard + ping * stick
+        return soft + 0.12 * ping * bell, hard + ping * stick
 
     return synthesize
 
@@ -159,7 +159,7 @@ KIT: tuple[tuple[Callable, Place], ...] = (
     (_tom(116, 0.20), Place(0.72, 0.1, 0.14)),
     (_tom(158, 0.17), Place(0.70, -0.3, 0.14)),
     (_cymbal(4.00, 0.75, 0.03, 0.3, 380), Place(0.50, -0.55, 0.10)),
-    (_cymbal(3.50, 0.60, 0.02, 1.6, 480), Place(0.34, 0.5, 0.06)),
+    (_cymbal(3.00, 0.42, 0.02, 3.0, 480), Place(0.36, 0.5, 0.06)),
 )
 
 
