@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import locale
 import math
 import re
 import sys
@@ -18,6 +19,7 @@ ARGPARSE_MESSAGES = {
     "invalid int value: '(.*)'": r"found \1, expected a whole number",
     "invalid float value: '(.*)'": r"found \1, expected a number",
 }
+MAX_LENGTH = 600  # of a message: a few lines of a terminal
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 
 
@@ -93,9 +95,16 @@ def one_line_errors(program: str) -> Iterator[None]:
             f"{program}: found no package {error.name}, expected those of the extra train: "
             'pip install -e ".[train]"'
         )
+    except UnicodeEncodeError as error:
+        sys.exit(
+            f"{program}: found {one_line(error.object)!a}, expected what the locale's encoding, "
+            f"{locale.getpreferredencoding()}, can express: set PYTHONUTF8=1"
+        )
     except (OSError, ValueError, FloatingPointError, ImportError) as error:
         sys.exit(f"{program}: {one_line(error)}")
 
 
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: Exception | str) -> str:
+    """The message of an error, without the end of a long one."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if len(message) <= MAX_LENGTH else f"{message[:MAX_LENGTH]} ..."

@@ -1,7 +1,13 @@
 """What a user sees: the first screen, tables, speed, and pictures in the logs."""
 
+import errno
 import io
+import os
+import re
+import shutil
 import time
+from itertools import chain, repeat
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,16 +15,16 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_runs import parse, tiny_model
+from training_runs import RUN, assert_ends_like, parse, tiny_model
 
 from musicvae.training.checkpoints import Progress
 from musicvae.training.logging import (
     PICTURED,
     Speedometer,
-    check_trackers,
     evaluation_table,
     log_pictures,
 )
+from musicvae.training.trackers import check_trackers, end_training, log
 from processing.picture import PANEL_HEIGHT, WIDTH
 
 
@@ -93,6 +99,41 @@ def test_reconstructions_and_samples_are_pictured_without_a_random_number_of_tra
         assert picture.shape[1] == WIDTH
         assert picture.shape[0] // PANEL_HEIGHT == panels
         assert picture.std() > 0.05
+
+
+def test_a_tracker_that_cannot_write_is_dropped_with_a_message(tmp_path, capsys):
+    config = ProjectConfiguration(logging_dir=str(tmp_path / "logs"))
+    accelerator = Accelerator(log_with="tensorboard", project_config=config)
+    accelerator.init_trackers("run")
+    log(accelerator, {"loss": 1.0}, step=1)
+    shutil.rmtree(tmp_path / "logs")
+    for step in 2, 3:
+        log(accelerator, {"loss": 1.0}, step)
+    end_training(accelerator)
+    message = "tensorboard: .*No such file or directory.*: it logs nothing more of this run"
+    assert len(re.findall(message, capsys.readouterr().out)) == 1
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_for_the_logs_costs_no_checkpoint(
+    train, uninterrupted, tmp_path, monkeypatch, capsys
+):
+    flushes = chain([lambda: None] * 3, repeat(full))  # there is room for a beginning
+    flush = "tensorboard.summary.writer.record_writer.RecordWriter.flush"
+    monkeypatch.setattr(flush, lambda writer: next(flushes)())
+    train(tmp_path, **RUN)
+    assert_ends_like(tmp_path, uninterrupted)
+    assert capsys.readouterr().out.count("No space left on device: it logs nothing more") == 1
+
+
+def test_pictures_that_find_no_room_are_left_out(loaders, tmp_path, monkeypatch, capsys):
+    accelerator = SimpleNamespace(trackers=[SimpleNamespace(log_images=full)], is_main_process=True)
+    monkeypatch.setattr("musicvae.training.logging.draw_piano_rolls", full)
+    log_pictures(accelerator, tiny_model(), loaders[1], parse().training, step=3)
+    assert "pictures of step 3: [Errno 28]" in capsys.readouterr().out
 
 
 def test_a_tracker_that_is_not_installed_is_refused():

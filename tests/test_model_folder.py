@@ -1,8 +1,12 @@
 """The folder that a training run leaves: the best model, its card and its drums."""
 
+import errno
+import os
 import re
+import shutil
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pretty_midi
@@ -24,22 +28,70 @@ from training_runs import (
 
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.drum_attributes import ATTRIBUTES
+from musicvae.training import model_folder, trainer
+from musicvae.training.checkpoints import save_checkpoint
+from musicvae.training.model_folder import ModelFolderError
 from processing import MusicVAEProcessor
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 
 
-def test_the_exported_model_is_the_best_one(train, tmp_path):
-    # Beta is near zero while training, so at first the KL divergence grows, the loss with it.
-    run = {"max_steps": 20, "eval_steps": 10, "learning_rate": 0.05}
-    train(tmp_path, **run, free_bits=0, max_beta=1000, beta_rate=0.99999999)
+@pytest.fixture
+def getting_worse(monkeypatch) -> None:
+    """The loss of each evaluation is greater than that of the one before."""
+    losses, evaluate = count(1000.0), trainer.evaluate
+    monkeypatch.setattr(trainer, "evaluate", lambda *args: evaluate(*args) | {"loss": next(losses)})
+
+
+RUN = {"max_steps": 4, "eval_steps": 2}
+
+
+def test_the_exported_model_is_the_best_one(getting_worse, train, tmp_path):
+    train(tmp_path, **RUN)
     best, metrics = best_checkpoint(tmp_path)
-    assert checkpoint_names(tmp_path) == {"checkpoint-10", "checkpoint-20"}
-    assert best.name == "checkpoint-10"
+    assert checkpoint_names(tmp_path) == {"checkpoint-2", "checkpoint-4"}
+    assert best.name == "checkpoint-2"
     assert min(scalars(tmp_path)["validation/loss"].values()) == pytest.approx(metrics["loss"])
     assert differing_weights(tmp_path, best) == LEARNED_LAST
     card = (tmp_path / "README.md").read_text()
     assert [name for name, value in metrics.items() if f"{value:.4g}" not in card] == []
+
+
+def test_where_the_best_checkpoint_is_gone_the_last_model_is_exported(
+    getting_worse, train, tmp_path, capsys, monkeypatch
+):
+    """As it is where the output folder is deleted while the run trains."""
+
+    def save_in_a_deleted_folder(accelerator, training, progress, *run) -> None:
+        if progress.step == 4:
+            shutil.rmtree(tmp_path)
+        save_checkpoint(accelerator, training, progress, *run)
+
+    monkeypatch.setattr(trainer, "save_checkpoint", save_in_a_deleted_folder)
+    train(tmp_path, **RUN)
+    assert checkpoint_names(tmp_path) == {"checkpoint-4"}
+    last = tmp_path / "checkpoints/checkpoint-4"
+    assert differing_weights(tmp_path, last) == LEARNED_LAST
+    printed = capsys.readouterr().out
+    assert "Gone       the best checkpoint, of step 2: the last one is exported" in printed
+    assert f"Model      {tmp_path} (last of step 4)" in printed
+
+
+def test_a_model_that_finds_no_room_is_written_when_the_run_is_resumed(
+    train, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(model_folder, "write_samples", no_room)
+        message = f"^{tmp_path}: the model could not be written: OSError: .*No space left.*latest w"
+        with pytest.raises(ModelFolderError, match=message):
+            train(tmp_path, **RUN)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "logs"}
+    train(tmp_path, **RUN, resume_from_checkpoint="latest")
+    assert (tmp_path / "samples.png").is_file()
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # What the snippet of a model's card does.

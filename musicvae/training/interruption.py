@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from .arguments import TrainingArguments
+from .trackers import end_training
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,7 +43,7 @@ class Interruption:
             f"Interrupted and saved. To go on, run the same command with "
             f"--resume_from_checkpoint latest --output_dir {training.output_dir}"
         )
-        self.accelerator.end_training()
+        end_training(self.accelerator)
         sys.exit(128 + self.signal_number)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
+from accelerate.tracking import GeneralTracker
 from matplotlib.image import imread
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -22,6 +22,7 @@ from ..data.batches import collate, num_windows
 from ..evaluation.metrics import loss_terms
 from .arguments import Arguments, TrainingArguments
 from .checkpoints import Progress
+from .trackers import for_each_tracker, log
 
 PROJECT = "musicvae"  # of the trackers
 PICTURED = 2  # reconstructions, and samples
@@ -61,17 +62,6 @@ class Speedometer:
         }
         self.restart()
         return figures
-
-
-def check_trackers(names: list[str]) -> None:
-    """Raises `ValueError` for a tracker that is not installed; accelerate would leave it out."""
-    available = sorted(map(str, get_available_trackers()))
-    for name in names:
-        if name not in available:
-            raise ValueError(
-                f"report_to: found {name}, expected one of those that are installed: "
-                f"{', '.join(available)}"
-            )
 
 
 def describe(
@@ -129,7 +119,7 @@ def log_step(
     means = accelerator.reduce(torch.stack(list(terms.values())).detach(), "mean").tolist()
     scalars = {f"train/{name}": value for name, value in zip(terms, means, strict=True)}
     scalars |= speed | {"train/skipped_steps": progress.skipped_steps}
-    accelerator.log(scalars, step=progress.step)
+    log(accelerator, scalars, progress.step)
     bar.set_postfix_str(
         f"loss {scalars['train/loss']:.1f}, KL {scalars['train/kl_bits']:.1f} bits, "
         f"{speed['train/sequences_per_second']:.0f} sequences/s"
@@ -139,7 +129,8 @@ def log_step(
 
 def log_evaluation(accelerator: Accelerator, metrics: dict[str, float], progress: Progress) -> None:
     """Logs the metrics of a step, and shows them beside the best before."""
-    accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, progress.step)
+    values = {f"validation/{name}": value for name, value in metrics.items()}
+    log(accelerator, values, progress.step)
     if accelerator.is_main_process:
         tqdm.write(evaluation_table(metrics, progress))
 
@@ -165,8 +156,8 @@ def log_pictures(
 
     No random number of training is used up.
     """
-    trackers = [tracker for tracker in accelerator.trackers if hasattr(tracker, "log_images")]
-    if not trackers or not accelerator.is_main_process:
+    drawing = any(hasattr(tracker, "log_images") for tracker in accelerator.trackers)
+    if not drawing or not accelerator.is_main_process:
         return
     generator = torch.Generator().manual_seed(training.seed)
     index = np.linspace(0, len(loader.dataset) - 1, PICTURED).astype(int)
@@ -182,13 +173,21 @@ def log_pictures(
     names = [f"validation {number}" for number in range(1, PICTURED + 1)]
     titles = [title for name in names for title in (name, f"what the model makes of {name}")]
     steps_per_bar = model.config.steps_per_bar
-    pictures = {
-        "reconstructions": draw(rolls, timings, titles, steps_per_bar),
-        "samples": draw(new.piano_roll, new.timing, ["a new groove"] * PICTURED, steps_per_bar),
-    }
-    for tracker in trackers:
-        options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-        tracker.log_images(pictures, step=step, **options)
+    try:
+        pictures = {
+            "reconstructions": draw(rolls, timings, titles, steps_per_bar),
+            "samples": draw(new.piano_roll, new.timing, ["a new groove"] * PICTURED, steps_per_bar),
+        }
+    except OSError as error:  # no room for temporary files
+        tqdm.write(f"pictures of step {step}: {error}: they are not logged")
+        return
+
+    def log_images(tracker: GeneralTracker) -> None:
+        if hasattr(tracker, "log_images"):
+            options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images(pictures, step=step, **options)
+
+    for_each_tracker(accelerator, log_images)
 
 
 def draw(

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -24,7 +25,7 @@ from ..data.batches import collate, num_windows, train_windows
 from ..data.windows import MIDI_DATA
 from ..tasks import sample_temperature, task_of
 from .arguments import Arguments
-from .checkpoints import Progress, checkpoint_weights
+from .checkpoints import Progress, brief, checkpoint_weights
 from .latents import fit_latents
 
 MODEL_FILES = (
@@ -44,6 +45,10 @@ DATA_NAMES = {
     "midi_folder": "a folder of MIDI files",
     "demo": "demo grooves",
 }
+
+
+class ModelFolderError(ValueError):
+    """A trained model that cannot be written; its checkpoint stays."""
 
 
 @dataclass
@@ -80,12 +85,26 @@ class ModelFolder:
         )
 
     def export(self, progress: Progress) -> None:
-        """Writes the best model of the run into its output folder."""
+        """Writes the best model of the run into its output folder.
+
+        Raises:
+            ModelFolderError: there is no room for it, say; nothing of it stays behind.
+        """
         output_dir = Path(self.arguments.training.output_dir)
-        weights = checkpoint_weights(output_dir, progress.best_step)
-        with whole_files(output_dir, "model") as folder:
-            self.write(folder, weights, progress.best_step, progress)
-        print(f"Model      {output_dir} (best of step {progress.best_step})")
+        kind, step = "best", progress.best_step
+        if not checkpoint_weights(output_dir, step).is_file():
+            print(f"Gone       the best checkpoint, of step {step}: the last one is exported")
+            kind, step = "last", progress.step
+        weights = checkpoint_weights(output_dir, step)
+        try:
+            with whole_files(output_dir, "model") as folder:
+                self.write(folder, weights, step, progress)
+        except (OSError, SafetensorError) as error:
+            raise ModelFolderError(
+                f"{output_dir}: the model could not be written: {brief(error)}. Its weights are "
+                f"{weights}; --resume_from_checkpoint latest writes it"
+            ) from error
+        print(f"Model      {output_dir} ({kind} of step {step})")
         print(f"New drums  {output_dir}/samples/*.mid, pictured in {output_dir}/samples.png")
 
 

@@ -42,7 +42,6 @@ from .locking import locked
 from .logging import (
     PROJECT,
     Speedometer,
-    check_trackers,
     describe,
     estimate,
     log_evaluation,
@@ -51,6 +50,7 @@ from .logging import (
 )
 from .model_folder import ModelFolder
 from .publishing import Publisher, open_model_repository
+from .trackers import check_trackers, end_training
 
 LOG_EVERY_STEPS = 10
 # That an interrupted run waits for a push under way; who interrupts may kill it some 30 later.
@@ -112,7 +112,7 @@ def run_training(arguments: Arguments) -> None:
         run,
         publisher,
     ).train()
-    accelerator.end_training()
+    end_training(accelerator)
     if accelerator.is_main_process:
         model_folder.export(progress)
     if publisher:
