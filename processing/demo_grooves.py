@@ -16,7 +16,7 @@ import itertools
 import math
 import os
 import random
-import tempfile
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,10 +259,10 @@ def write_demo_grooves(output_dir: str | os.PathLike, seed: int = 0) -> Path:
         raise FileExistsError(f"output_dir {target} exists; expected a new or an empty folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(str(seed))
-    # On the same file system as the target, so that the finished folder can be renamed to it.
-    with tempfile.TemporaryDirectory(prefix=".demo_grooves-", dir=target.parent) as scratch:
-        folder = Path(scratch) / target.name
-        folder.mkdir()
+    folder = target.with_name(f".{target.name}.tmp")  # where a process that was killed has left it
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
         rows = [
             _record(folder, take, style, split, rng)
             for take, (style, split) in enumerate(itertools.product(STYLES, SPLIT_OF_TAKE))
@@ -272,6 +272,8 @@ def write_demo_grooves(output_dir: str | os.PathLike, seed: int = 0) -> Path:
             writer.writeheader()
             writer.writerows(rows)
         folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return Path(output_dir)
 
 

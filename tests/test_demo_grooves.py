@@ -244,6 +244,14 @@ def test_refuses_a_file(tmp_path):
         write_demo_grooves(tmp_path / "grooves")
 
 
+def test_what_a_killed_process_has_left_goes_with_the_next_write(folder, tmp_path):
+    (tmp_path / ".grooves.tmp/drummer1").mkdir(parents=True)
+    write_demo_grooves(tmp_path / "grooves")
+    assert [path.name for path in tmp_path.iterdir()] == ["grooves"]
+    names = [{path.name for path in place.rglob("*")} for place in (tmp_path / "grooves", folder)]
+    assert names[0] == names[1]
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     write, written = Path.write_bytes, []
 
