@@ -1,4 +1,4 @@
-"""Times a training step of a model of hits, beside the matrix products that it takes at least."""
+"""Times a training step of a model of hits, compared with the matrix products that it needs."""
 
 import argparse
 import itertools

@@ -1,4 +1,4 @@
-"""What the benchmarks share. It imports no large library: see `benchmark_data.py`."""
+"""Shared by the benchmarks; it imports no large library, see `benchmark_data.py`."""
 
 import os
 import platform

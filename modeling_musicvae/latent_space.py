@@ -153,6 +153,6 @@ def attribute_vectors(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> tor
     std = covariance[latent_size:].diag().sqrt()
     per_std = torch.where(std > 0, 1 / std, 0)
     slopes, correlation = (covariance * per_std).split([latent_size, len(std)])
-    # The tolerance keeps attributes that differ by rounding alone from being told apart by it.
+    # The tolerance keeps differences by rounding alone from counting.
     inverse = torch.linalg.pinv(per_std[:, None] * correlation, rtol=1e-6, hermitian=True)
     return (slopes @ inverse).T.float()

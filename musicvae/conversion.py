@@ -54,13 +54,13 @@ CARD = """---
 
 A MusicVAE for {{ model.bars }} bars of drums that was trained with Magenta (Roberts, Engel, Raffel,
 Hawthorne, Eck: A Hierarchical Latent Vector Model for Learning Long-Term Structure in Music, 2018)
-and converted to PyTorch. Its weights are the original's; it was not trained further. Nothing was
-measured for this card.
+and converted to PyTorch. Its weights are those of Magenta's checkpoint; it was not trained further,
+and nothing was measured for this card.
 
-- Output: `{{ model.output }}`, {{ model.decoder }} decoder, {{ model.latent_size }} latent numbers
-- Input transformation that it learnt to undo: `{{ model.input_transform }}`
+- Output: `{{ model.output }}`; {{ model.decoder }} decoder; {{ model.latent_size }} latents
+- Input transformation that it was trained to undo: `{{ model.input_transform }}`
 {% if converter -%}
-- Input and output in the original: `{{ converter }}`
+- Input and output in Magenta: `{{ converter }}`
 {% endif -%}
 - Drums: nine classes of General MIDI percussion, on a grid of {{ model.steps_per_bar }} steps a bar
 
@@ -106,7 +106,7 @@ def expect(condition: bool, place: str, found: Any, expected: Any) -> None:
 
 @dataclass
 class Checkpoint:
-    """What was read of a checkpoint.
+    """The content of a checkpoint.
 
     Attributes:
         variables: TensorFlow's variables by name.
@@ -263,7 +263,7 @@ def read_magenta_js(checkpoint: str) -> Checkpoint:
 
 
 def parse_spec(place: str, spec: Any) -> dict[str, Any]:
-    """What config.json says of a `Checkpoint`."""
+    """The fields of a `Checkpoint` that config.json has."""
     match spec:
         case {"type": "MusicVAE", "dataConverter": {"type": str(converter), "args": dict(args)}}:
             expect(

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """What a model of one input transform is for.
+    """The purpose of a model with a certain input transform.
 
     Attributes:
         verb: of the command line.

@@ -330,7 +330,7 @@ def _compose_beat(style: Style, rng: random.Random) -> list[Bar]:
 
 
 def _compose_entry(style: Style, rng: random.Random) -> list[Bar]:
-    """What comes before bar one: mostly nothing, at times a pickup or silence."""
+    """The bars before bar one: mostly none, at times a pickup or silence."""
     chance = rng.random()
     if chance < 0.2:
         return [_fill_in(SILENCE, _draw_fill(style, 1, rng), style)]

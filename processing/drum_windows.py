@@ -1,4 +1,4 @@
-"""What the `datasets` builders of windows of drums share.
+"""The base of the `datasets` builders of windows of drums.
 
 When a builder is made, `datasets` replaces `open`, `os.path` and `Path` in the builder's own
 module, and in no other of the package, by functions that also know URLs.

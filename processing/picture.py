@@ -178,7 +178,7 @@ def draw_hits(
 
 
 def draw_velocity_legend(figure: Figure, top: float) -> None:
-    """What the colours of hits mean, `top` pixels from the upper edge."""
+    """Draws the legend of the colours of hits, `top` pixels from the upper edge."""
     axes = add_axes(figure, WIDTH - RIGHT - 200, top, 160, 8)
     bar = figure.colorbar(
         ScalarMappable(VELOCITY, VELOCITY_COLORS), cax=axes, orientation="horizontal"

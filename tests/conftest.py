@@ -99,7 +99,7 @@ def uninterrupted(train, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory) -> tuple[Path, str]:
-    """What a short quickstart leaves, and what it prints."""
+    """The output folder of a short quickstart, and what it printed."""
     from training_runs import launch
 
     output_dir = tmp_path_factory.mktemp("launched") / "quickstart"

@@ -1,4 +1,4 @@
-"""What tests are made with: MIDI files, small models, drums, and Magenta's variables."""
+"""Helpers of the tests: MIDI files, small models, drums, and Magenta's variables."""
 
 import struct
 from collections.abc import Sequence
@@ -239,7 +239,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def lstm_cells(config: MusicVAEConfig) -> dict[str, tuple[str, str]]:
-    """The original's name of each LSTM cell, with our module and the suffix of its parameters."""
+    """Magenta's name of each LSTM cell, with our module and the suffix of its parameters."""
     cells = {}
     for layer in range(config.encoder_num_layers):
         for scope, suffix in (("fw", f"l{layer}"), ("bw", f"l{layer}_reverse")):
@@ -256,7 +256,7 @@ def lstm_cells(config: MusicVAEConfig) -> dict[str, tuple[str, str]]:
 
 
 def dense_layers(config: MusicVAEConfig) -> dict[str, str]:
-    """The original's name of each dense layer, with ours."""
+    """Magenta's name of each dense layer, with ours."""
     layers = {"encoder/mu": "encoder.mean", "encoder/sigma": "encoder.std"}
     decoder = "decoder"
     if config.decoder == "hierarchical":
@@ -269,7 +269,7 @@ def dense_layers(config: MusicVAEConfig) -> dict[str, str]:
 
 
 def nade_weights(config: MusicVAEConfig) -> dict[str, str]:
-    """The original's name of each weight of the NADE, with ours."""
+    """Magenta's name of each weight of the NADE, with ours."""
     if config.output != "nade":
         return {}
     decoder = "core_decoder/decoder" if config.decoder == "hierarchical" else "decoder"
@@ -306,7 +306,7 @@ def in_magenta_layout(config: MusicVAEConfig, tensors: dict[str, torch.Tensor]) 
 
 
 def random_variables(**sizes) -> tuple[MusicVAEModel, Arrays]:
-    """A model with random weights, and these as the original would have called them."""
+    """A model with random weights, and these under Magenta's names."""
     torch.manual_seed(0)
     defaults = {"latent_size": 5, "encoder_hidden_size": 6, "decoder_hidden_size": 7}
     defaults |= {"lookback_bars": 0, "dropout": 0.0, "beta_rate": 0.0}

@@ -73,7 +73,7 @@ class Answer(NamedTuple):
 
 
 class HubError(Exception):
-    """What the Hub answers to a request that it refuses."""
+    """The answer of the Hub to a request that it refuses."""
 
     def __init__(self, status: int, message: str, code: str = "", commit: str = ""):
         headers = {"X-Error-Message": message, "X-Error-Code": code, "X-Repo-Commit": commit}
@@ -246,7 +246,7 @@ class LoopbackHub:
         return token
 
     def environment(self, token: str | None, home: Path) -> dict[str, str]:
-        """What a process must have in its environment before it imports the clients."""
+        """The environment that a process must have before it imports the clients."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_TOKEN": token or "",

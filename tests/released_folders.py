@@ -1,4 +1,4 @@
-"""What holds for the folder of a released model."""
+"""Checks of the folder of a released model."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints: which stay, going on from them bit for bit, and what is refused."""
+"""Checkpoints: which stay, resuming from them bit for bit, and what is refused."""
 
 import hashlib
 import json
@@ -87,7 +87,7 @@ def checkpoint(accelerator, settings) -> Path:
     return Path(settings.output_dir, "checkpoints/checkpoint-1")
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(train, uninterrupted, tmp_path):
+def test_a_stopped_run_is_resumed_bit_for_bit(train, uninterrupted, tmp_path):
     train(tmp_path, **RUN | {"max_steps": 9})
     train(tmp_path, **RUN, resume_from_checkpoint="latest")
     assert_ends_like(tmp_path, uninterrupted)
@@ -383,7 +383,7 @@ def test_checksums_that_cannot_be_read(checkpoint):
         ("hop_bars", 4),
     ],
 )
-def test_a_run_does_not_go_on_with_other_settings(name, value, checkpoint):
+def test_a_run_is_not_resumed_with_other_settings(name, value, checkpoint):
     run = describe_run(parse(**{name: value}), num_processes=1, data="some drums")
     with pytest.raises(CheckpointError, match=f"^{checkpoint}: {name}: found .*, expected .*began"):
         check_same_run(checkpoint, run)
@@ -413,7 +413,7 @@ def test_a_run_does_not_go_on_in_more_processes_or_on_other_drums(checkpoint):
         ("resume_from_checkpoint", "latest"),
     ],
 )
-def test_a_run_goes_on_if_all_that_it_computes_stays_the_same(name, value, checkpoint):
+def test_a_run_is_resumed_if_all_that_it_computes_stays_the_same(name, value, checkpoint):
     check_same_run(checkpoint, describe_run(parse(**{name: value}), 1, "some drums"))
 
 
@@ -487,25 +487,25 @@ def test_an_output_dir_that_holds_another_run(train, uninterrupted):
 
 
 @pytest.mark.parametrize("name", ["latest", "nowhere/checkpoint-10"])
-def test_going_on_from_a_checkpoint_that_is_not_there(name, train, tmp_path):
+def test_resuming_from_a_missing_checkpoint(name, train, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no checkpoint '{name}' in {tmp_path}"):
         train(tmp_path, resume_from_checkpoint=name)
 
 
-def test_going_on_from_a_checkpoint_of_another_run(train, uninterrupted, tmp_path):
+def test_resuming_from_a_checkpoint_of_another_run(train, uninterrupted, tmp_path):
     other = uninterrupted / "checkpoints/checkpoint-10"
     with pytest.raises(FileNotFoundError, match=f"no checkpoint '{other}' in {tmp_path}"):
         train(tmp_path, max_steps=20, resume_from_checkpoint=other)
 
 
-def test_going_on_to_a_step_that_is_over(train, uninterrupted):
+def test_resuming_to_a_step_that_is_over(train, uninterrupted):
     before = contents(uninterrupted)
     with pytest.raises(ValueError, match="^max_steps: found 9, expected at least the 10"):
         train(uninterrupted, **RUN | {"max_steps": 9}, resume_from_checkpoint="latest")
     assert contents(uninterrupted).items() >= before.items()
 
 
-def test_a_run_that_was_killed_after_its_last_step_leaves_its_model_when_it_goes_on(
+def test_a_run_that_was_killed_after_its_last_step_leaves_its_model_when_it_is_resumed(
     train, uninterrupted, tmp_path
 ):
     output_dir = shutil.copytree(uninterrupted, tmp_path / "killed")

@@ -1,7 +1,7 @@
 """Converting Magenta's checkpoints: what comes out plays what magenta.js plays, or one error says
 why not.
 
-The recorded checkpoints, and what magenta.js computed with them, are described beside them.
+The recorded checkpoints, and what magenta.js computed with them, are described next to them.
 """
 
 import hashlib
@@ -76,11 +76,11 @@ class Recording:
         return rolls, torch.zeros_like(rolls, dtype=torch.float32)
 
     def encoder_inputs(self, rolls: torch.Tensor, timings: torch.Tensor) -> torch.Tensor:
-        """What magenta.js' encoder would read of drums.
+        """The encoder input that magenta.js makes of drums.
 
-        Beside hits it reads whether a step is silent, but magenta.js writes that one step too
-        early: `drumRoll.set(1, i, -1)` reaches into the row before. The original, in TensorFlow,
-        on which the models were trained, does not, nor do we.
+        It has hits, and whether a step is silent, but magenta.js writes that one step too early:
+        `drumRoll.set(1, i, -1)` reaches into the row before. Magenta's TensorFlow, in which the
+        models were trained, does not, nor do we.
         """
         inputs = self.model.head.encoder_inputs(rolls, timings).float()
         if self.output != "groove":
@@ -88,7 +88,7 @@ class Recording:
         return inputs
 
     def frames(self, source: str) -> torch.Tensor:
-        """What magenta.js decoded: (batch, steps, 9 hits [+ 9 velocities + 9 offsets])."""
+        """The frames of magenta.js: (batch, steps, 9 hits [+ 9 velocities + 9 offsets])."""
         if self.output != "categorical":
             return self.numbers(f"decoded_from_{source}")
         return from_patterns(torch.tensor(self.expected[f"decoded_labels_from_{source}"]), 9)
@@ -172,7 +172,7 @@ def tick_notes(
 
 
 # The finest resolution of a MIDI file in which a step is a whole number of ticks. An onset lies up
-# to half a tick beside that of the note sequence.
+# to half a tick off that of the note sequence.
 FINEST = 32764
 TIMING_ERROR = 0.5 * STEPS_PER_QUARTER / FINEST
 

@@ -73,7 +73,7 @@ def content(windows: Any) -> Content:
 
 
 def load(*args: Any, **settings: Any) -> Content:
-    """What comes back, in the process of the client."""
+    """The dataset as a client loads it, in its process."""
     from datasets import load_dataset
 
     return content(load_dataset(*args, **settings))
@@ -260,7 +260,7 @@ def test_access_is_checked_before_windows_are_made(
 
 
 @pytest.mark.parametrize("fault", [500, 503, "drop"])
-def test_a_hub_that_is_down_is_told_at_once(fault, hub, push):
+def test_a_hub_that_is_down_is_reported_at_once(fault, hub, push):
     hub.fail(".*", "", fault)
     with pytest.raises(RepositoryError, match="^ann/down: .*: try again later"):
         push("ann/down", bars=3)

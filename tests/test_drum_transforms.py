@@ -1,4 +1,4 @@
-"""What becomes of drums before a model reads them."""
+"""Input transforms: what is removed from the encoder's input."""
 
 import pytest
 import torch

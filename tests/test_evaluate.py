@@ -83,7 +83,7 @@ def test_the_report_says_what_tells_the_model_from_others(evaluate):
         ),
         ({"hits_as_controls": True}, ["reconstruction", "samples"]),
     ],
-    ids=["reconstructs", "transforms", "is told the hits"],
+    ids=["reconstructs", "transforms", "is conditioned on the hits"],
 )
 def test_a_model_is_measured_in_what_has_a_meaning_for_it(settings, parts):
     model = random_model(**settings)

@@ -1,4 +1,4 @@
-"""What attribute vectors are found to do, in models where it is known."""
+"""Measured effects of attribute vectors, in models where they are known."""
 
 from types import SimpleNamespace
 

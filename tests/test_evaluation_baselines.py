@@ -1,4 +1,4 @@
-"""The trivial players on drums whose best guess is known."""
+"""Baselines on drums whose best guess is known."""
 
 import numpy as np
 import pytest
@@ -16,10 +16,10 @@ TRAIN = windows_of(
 ALL = [baselines.silence, baselines.most_frequent, baselines.nearest, baselines.quantized]
 
 
-@pytest.mark.parametrize("player", ALL, ids=[player.__name__ for player in ALL])
-def test_a_player_gives_drums_like_those_asked_for(player):
+@pytest.mark.parametrize("baseline", ALL, ids=[baseline.__name__ for baseline in ALL])
+def test_a_baseline_returns_drums_like_its_targets(baseline):
     windows = random_windows()
-    drums = player(random_windows(9), windows)
+    drums = baseline(random_windows(9), windows)
     for ours, theirs in ((drums.piano_roll, windows.piano_roll), (drums.timing, windows.timing)):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
     assert not drums.timing[drums.piano_roll == 0].any()

@@ -23,7 +23,7 @@ def values(figures: dict[str, Estimate]) -> dict[str, float | None]:
     return {name: figure.value for name, figure in figures.items()}
 
 
-def test_a_perfect_player_is_always_right():
+def test_perfect_drums_have_no_errors():
     windows = random_windows()
     figures = measure_drums(windows, windows, CONFIG, seed=0)
     assert figures == {name: Estimate(1, 1, 1) for name in HITS} | {
@@ -31,7 +31,7 @@ def test_a_perfect_player_is_always_right():
     }
 
 
-def test_a_silent_player_is_right_where_there_is_silence():
+def test_silence_is_right_where_the_target_is_silent():
     windows = windows_of([[[1, 0, 0, 0], [0, 0, 0, 9]], [[0, 0, 0, 0], [0, 0, 0, 5]]])
     figures = measure_drums(baselines.silence(windows, windows), windows, CONFIG, seed=0)
     assert values(figures) == {
@@ -45,9 +45,9 @@ def test_a_silent_player_is_right_where_there_is_silence():
 
 
 def test_drums_are_measured_as_by_hand():
-    truth = windows_of([[[100, 0, 80, 0], [0, 0, 60, 0]]], [[[0.1, 0, 0, 0], [0, 0, -0.2, 0]]])
+    target = windows_of([[[100, 0, 80, 0], [0, 0, 60, 0]]], [[[0.1, 0, 0, 0], [0, 0, -0.2, 0]]])
     played = windows_of([[[90, 70, 0, 0], [0, 0, 66, 0]]], [[[0.3, 0, 0, 0], [0, 0, -0.1, 0]]])
-    figures = measure_drums(played, truth, CONFIG, seed=0)
+    figures = measure_drums(played, target, CONFIG, seed=0)
     beat_ms = 500  # at 120 bpm; four steps a bar are beats
     assert values(figures) == pytest.approx(
         {
@@ -59,7 +59,9 @@ def test_drums_are_measured_as_by_hand():
             "timing_mae_ms": (0.2 + 0.1) / 2 * beat_ms,
         }
     )
-    drums = {drum: values(of_drum) for drum, of_drum in measure_each_drum(played, truth, 0).items()}
+    drums = {
+        drum: values(of_drum) for drum, of_drum in measure_each_drum(played, target, 0).items()
+    }
     assert drums == {
         "kick": {"hit_precision": 0.5, "hit_recall": 0.5, "hit_f1": 0.5},
         "snare": {"hit_precision": 1, "hit_recall": 1, "hit_f1": 1},
@@ -79,10 +81,10 @@ rolls = st.lists(st.integers(0, 127), min_size=16, max_size=16).map(
 )
 
 
-@given(played=rolls, truth=rolls)
-def test_f1_is_the_harmonic_mean_and_what_is_played_and_true_changes_places(played, truth):
-    figures = values(measure_drums(played, truth, CONFIG, seed=0))
-    swapped = values(measure_drums(truth, played, CONFIG, seed=0))
+@given(played=rolls, target=rolls)
+def test_f1_is_the_harmonic_mean_and_precision_and_recall_change_places(played, target):
+    figures = values(measure_drums(played, target, CONFIG, seed=0))
+    swapped = values(measure_drums(target, played, CONFIG, seed=0))
     precision, recall, f1 = (figures[f"hit_{name}"] for name in ("precision", "recall", "f1"))
     assert (precision, recall, f1) == (
         swapped["hit_recall"],
@@ -101,7 +103,7 @@ def test_f1_is_the_harmonic_mean_and_what_is_played_and_true_changes_places(play
         ({"velocity_bins": 0, "timing_bins": 0}, HITS),
         ({"output": "nade"}, HITS),
     ],
-    ids=["expressive", "told the hits", "hits alone", "nade"],
+    ids=["expressive", "conditioned on the hits", "hits alone", "nade"],
 )
 def test_a_model_is_measured_by_what_it_has_to_find(settings, expected):
     windows = random_windows()

@@ -87,8 +87,8 @@ def test_a_spherical_path_starts_at_the_reconstruction_and_a_mixed_one_at_the_wi
     starts, _ = draw_pairs(len(windows), 20, seed=0)
     measures = measure_interpolation(model, windows, num_pairs=20, seed=0)
     decoded = model.decode(posterior_means(model, windows), temperature=0)
-    patterns, truth = (to_patterns(to_hits(drums.piano_roll)) for drums in (decoded, windows))
-    expected = (patterns != truth).double().mean(1)[starts].mean().item()
+    patterns, target = (to_patterns(to_hits(drums.piano_roll)) for drums in (decoded, windows))
+    expected = (patterns != target).double().mean(1)[starts].mean().item()
     assert measures["spherical"]["distance_to_start"]["0"].value == pytest.approx(expected)
     assert measures["mixed"]["distance_to_start"]["0"].value == 0
     assert measures["mixed"]["distance_to_end"]["1"].value == 0

@@ -52,7 +52,7 @@ def test_evaluation_of_a_model_that_knows_nothing():
     }
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     assert metrics["pattern_accuracy_sampled"] < 0.05
-    # Where it does what is most likely it is silent, so that no hit is in both.
+    # By argmax it is silent, so that no hit is in both.
     silent = {"velocity_mae_teacher_forced", "timing_mae_ms_teacher_forced"}
     assert set(metrics) == METRICS - silent
 
@@ -68,15 +68,15 @@ def wild_model() -> MusicVAEModel:
 
 
 def errors_of_common_hits(
-    piano_roll: torch.Tensor, timing: torch.Tensor, truth: dict[str, torch.Tensor]
+    piano_roll: torch.Tensor, timing: torch.Tensor, target: dict[str, torch.Tensor]
 ) -> list[tuple[float, float]]:
     """Of each hit of one window that is in both: in velocity, and in ms at the window's tempo."""
-    step_seconds = 60 / truth["bpm"].item() / 4
+    step_seconds = 60 / target["bpm"].item() / 4
     errors = []
-    for drum, step in (truth["piano_roll"] > 0).nonzero().tolist():
+    for drum, step in (target["piano_roll"] > 0).nonzero().tolist():
         if piano_roll[drum, step] > 0:
-            velocities = (roll[drum, step].item() for roll in (piano_roll, truth["piano_roll"]))
-            onsets = (times[drum, step].item() for times in (timing, truth["timing"]))
+            velocities = (roll[drum, step].item() for roll in (piano_roll, target["piano_roll"]))
+            onsets = (times[drum, step].item() for times in (timing, target["timing"]))
             (played, true), (at, truly_at) = velocities, onsets
             errors.append((abs(played - true), 1000 * step_seconds * abs(at - truly_at)))
     return errors
@@ -97,7 +97,7 @@ def test_evaluation_is_the_mean_over_all_sequences_and_of_errors_over_all_hits(w
         }
         logits = pattern_logits(output.logits, num_drums=9)
         for i, roll in enumerate(batch["piano_roll"]):
-            truth = {name: column[i] for name, column in batch.items()}
+            target = {name: column[i] for name, column in batch.items()}
             patterns = (2 ** torch.arange(9)) @ (roll > 0).long()
             likelihoods = logits[i].log_softmax(-1)[torch.arange(64), patterns]
             prior = Normal(0.0, 1.0)
@@ -107,7 +107,7 @@ def test_evaluation_is_the_mean_over_all_sequences_and_of_errors_over_all_hits(w
             losses = (-likelihoods.sum(), output.velocity_loss[i], output.timing_loss[i])
             rows.append(torch.stack([*losses, kl, forced, sampled]))
             for way, made in drums.items():
-                errors[way] += errors_of_common_hits(made.piano_roll[i], made.timing[i], truth)
+                errors[way] += errors_of_common_hits(made.piano_roll[i], made.timing[i], target)
     hits, velocity, timing, kl, forced, sampled = torch.stack(rows).T
     reconstruction_loss = hits + velocity + timing
     free = kl.median().item()  # within which some sequences stay, and some do not
@@ -140,7 +140,7 @@ def test_a_model_of_hits_alone_is_measured_by_them(settings):
     assert set(metrics) == HITS_METRICS
 
 
-def test_a_model_that_is_told_the_hits_has_them_right():
+def test_a_model_that_is_conditioned_on_the_hits_has_them_right():
     model = tiny_model(hits_as_controls=True)
     metrics = evaluate(Accelerator(), model, loader_of_drums(), seed=0)
     assert set(metrics) == METRICS - {"hits_loss"}

@@ -75,7 +75,7 @@ def test_what_is_no_report_is_refused(text, tmp_path):
         read_report(path)
 
 
-def test_other_weights_are_told_apart():
+def test_other_weights_are_another_model():
     model = random_model()
     before = facts_of(model)
     assert facts_of(random_model()) == before
@@ -85,7 +85,7 @@ def test_other_weights_are_told_apart():
     assert {name for name in before if before[name] != changed[name]} == {"weights_sha256"}
 
 
-def test_markdown_has_a_column_for_each_player(tmp_path):
+def test_markdown_has_a_column_for_each_way_and_baseline(tmp_path):
     write_report(FACTS, MEASURES, tmp_path)
     assert MARKDOWN in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
 

@@ -28,7 +28,7 @@ def drums(labels: list[str], seed: int = 0) -> Windows:
     return replace(windows_of(roll), style=labels)
 
 
-def test_styles_are_told_apart():
+def test_styles_are_recognised():
     train = drums(["rock/folk"] * 20 + ["jazz"] * 20 + ["pop"] * 5)
     classifier = StyleClassifier.fit(train, STYLES, 16)
     test = drums(["jazz", "rock", "jazz/swing", "rock"], seed=1)

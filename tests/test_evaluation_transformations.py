@@ -1,4 +1,4 @@
-"""What models make of transformed drums: known cases."""
+"""Evaluation of models that transform drums: known cases."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 WINDOWS, TRAIN = random_windows(), random_windows(9)
 TRANSFORMS = {
     "humanize": {"input_transform": "humanize"},
-    "humanize, told the hits": {"input_transform": "humanize", "hits_as_controls": True},
+    "humanize, conditioned on the hits": {"input_transform": "humanize", "hits_as_controls": True},
     "tap": {"input_transform": "tap"},
     "tap_fixed_velocity": {"input_transform": "tap_fixed_velocity"},
     "remove_drums": {"input_transform": "remove_drums", "removed_drums": [2]},
@@ -34,7 +34,7 @@ each_transform = pytest.mark.parametrize("settings", TRANSFORMS.values(), ids=TR
 
 
 @each_transform
-def test_a_model_is_measured_in_two_ways_and_beside_a_baseline(settings):
+def test_a_model_is_measured_in_two_ways_and_compared_with_a_baseline(settings):
     measures = measure_transformation(random_model(**settings), WINDOWS, TRAIN, 4, 0)
     assert list(measures["drums"]) == ["sampled", "greedy", "baseline"]
     for figures in measures["drums"].values():

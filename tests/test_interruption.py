@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a checkpoint, an exit, and a run that goes on."""
+"""Ctrl-C and SIGTERM: a checkpoint, an exit, and a run that is resumed."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a user sees: the first screen, tables, speed, and pictures in the logs."""
+"""The output of a run: the first screen, tables, speed, and pictures in the logs."""
 
 import errno
 import io
@@ -43,7 +43,7 @@ def test_the_first_screen_says_what_is_trained_on_what_where_to_and_how_long(qui
     assert "Time       about " in printed
 
 
-def test_the_table_shows_an_evaluation_beside_the_best():
+def test_the_table_compares_an_evaluation_with_the_best():
     metrics, best = {"loss": 350.25, "new": 0.5}, {"loss": 360.75}
     first, second = (
         evaluation_table(metrics, progress)
@@ -78,7 +78,9 @@ def test_the_speedometer_knows_waiting_from_working():
     assert speedometer.read() == {"train/sequences_per_second": 0, "train/data_wait": 0}
 
 
-@pytest.mark.parametrize("settings", [{}, {"hits_as_controls": True}], ids=["drums", "told hits"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"hits_as_controls": True}], ids=["drums", "conditioned on hits"]
+)
 def test_reconstructions_and_samples_are_pictured_without_a_random_number_of_training(
     settings, loaders, tmp_path
 ):

@@ -323,7 +323,7 @@ ROWS = [{"step": 0, "drum": "kick"}, {"step": 4, "drum": "snare"}]
 
 
 def push_and_load(id: str, **settings: Any) -> list[dict[str, Any]]:
-    """What comes back of a dataset, in the process of the client."""
+    """Pushes a dataset and loads it again, in the process of the client."""
     from datasets import Dataset, load_dataset
 
     Dataset.from_list(ROWS).push_to_hub(id)

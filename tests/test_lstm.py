@@ -17,7 +17,7 @@ def random_lstm(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> Deco
 
 
 def random_inputs(num_layers: int = 2, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """What `forward` reads, as in `NAMES`."""
+    """The arguments of `forward`, as in `NAMES`."""
     torch.manual_seed(1)
     state_shape = (num_layers, BATCH, HIDDEN_SIZE)
     shapes = [(STEPS, BATCH, INPUT_SIZE), (BATCH, CONTEXT_SIZE), state_shape, state_shape]

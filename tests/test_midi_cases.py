@@ -34,7 +34,7 @@ Note = tuple[int, int, int]  # tick, pitch, velocity
 
 @dataclass(frozen=True)
 class Kind:
-    """What is expected of a kind of file.
+    """A kind of file, and what is expected of it.
 
     Attributes:
         num_bars: of the shared file.

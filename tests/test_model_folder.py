@@ -106,7 +106,7 @@ VERBS = {
 
 @pytest.fixture(scope="module", params=VERBS)
 def trained(request, train, tmp_path_factory) -> tuple[str, Path]:
-    """What a few steps of a recipe leave."""
+    """The output folder of a few steps of a recipe."""
     if request.param == "hits as controls":
         settings = {"config": RECIPES / "groove_4bar.yaml", "hits_as_controls": True}
     else:

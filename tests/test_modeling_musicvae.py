@@ -699,7 +699,7 @@ def test_a_latent_for_each_piano_roll_is_asked_for(decoder):
 
 @all_makers
 @pytest.mark.parametrize("temperature", [-1.0, -1e-9, math.nan, math.inf])
-def test_a_temperature_that_is_none_is_refused(make, temperature):
+def test_invalid_temperature_raises(make, temperature):
     with pytest.raises(ValueError, match=f"temperature: found {temperature}"):
         make(random_model(), temperature=temperature)
 

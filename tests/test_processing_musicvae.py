@@ -509,7 +509,7 @@ def test_an_error_names_the_place_of_a_recording_without_a_path(source):
         MusicVAEProcessor()([take(1), source(THREE_FOUR)])
 
 
-def test_an_error_names_a_recording_as_it_is_told():
+def test_an_error_names_a_recording_by_the_given_name():
     with pytest.raises(MidiFormatError, match="^take 3: not a MIDI file: it is empty, expected"):
         MusicVAEProcessor().read(b"", name="take 3")
 

@@ -1,6 +1,6 @@
-"""Models are pushed to the Hub, which may fail in every way, while training goes on.
+"""Models are pushed to the Hub, which may fail in every way, while training continues.
 
-What publishes runs in a process that knows no Hub but the one on the loopback interface.
+Publishing runs in a process that knows no Hub but the one on the loopback interface.
 """
 
 import json
@@ -84,7 +84,7 @@ def files_of(step: int) -> set[str]:
 
 @contextmanager
 def all_output(path: Path) -> Iterator[None]:
-    """What this process prints goes to a file, whichever way it is printed."""
+    """Sends all output of this process to a file, whichever way it is printed."""
     streams = (sys.stdout, sys.stderr)
     kept = [os.dup(stream.fileno()) for stream in streams]
     with path.open("ab") as file:
@@ -117,7 +117,7 @@ def publish(
 
 
 def save(output_dir: Path, step: int, best_step: int) -> Progress:
-    """What a run has written after a step."""
+    """Writes what a run has written after a step."""
     weights = checkpoint_weights(output_dir, step)
     weights.parent.mkdir(parents=True)
     weights.write_bytes(weights_of(step))
@@ -280,7 +280,7 @@ def test_a_push_that_fails_for_the_moment_is_tried_again(fault, hub, run, repo):
 
 
 @pytest.mark.parametrize("fault", [401, 403, 404])
-def test_a_push_that_is_refused_is_told_once_and_the_next_is_tried(fault, hub, run, repo):
+def test_a_push_that_is_refused_is_reported_once_and_the_next_is_tried(fault, hub, run, repo):
     hub.fail("POST", "/commit/", fault, times=2)
     printed = run(steps=[4, 8, 12], finish=True)
     assert printed.count(f"not pushed to {repo().id}: the Hub answers {fault}") == 1

@@ -323,7 +323,7 @@ DAMAGES = {
         edit_weights(lambda weights: weights[NAME].fill_(float("nan"))),
         f"{NAME}: found NaN or inf, expected numbers",
     ),
-    "weights beside a shape that the config asks for": (
+    "weights of another shape than the config asks for": (
         edit_config(latent_size=4096, encoder_hidden_size=8192, encoder_num_layers=16),
         "found weights with no encoder.lstm.* more, expected those of the config",
     ),
@@ -397,7 +397,7 @@ def test_what_transformers_refuses_stays_refused(damage, message, upload, client
 # What `from_pretrained` takes and gives
 
 
-def test_it_is_told_what_was_found(folder):
+def test_the_error_says_what_was_found(folder):
     model, info = MusicVAEModel.from_pretrained(folder, output_loading_info=True)
     np.testing.assert_equal(contents(model), pull(folder))
     assert info.keys() == {"missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"}

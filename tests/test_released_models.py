@@ -26,8 +26,8 @@ import torch
 
 generator = torch.Generator().manual_seed(0)
 hits = torch.rand(1, 9, model.config.num_steps, generator=generator) < 0.1
-told = hits.to(torch.uint8) * 90
-drums = model.sample(1, 1.0, generator, *model.conditioning(told))
+given = hits.to(torch.uint8) * 90
+drums = model.sample(1, 1.0, generator, *model.conditioning(given))
 processor.decode(drums.piano_roll[0], drums.timing[0], bpm=100).write(name)
 """
 WITHOUT_OURS, _ = STRANGER.split("import torch\n")

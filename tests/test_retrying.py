@@ -1,4 +1,4 @@
-"""What fails for the moment is tried again, after waits that grow."""
+"""Retries after transient errors, with growing waits."""
 
 from collections.abc import Callable
 

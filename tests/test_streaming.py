@@ -135,7 +135,7 @@ def test_windows_start_every_hop_and_those_of_validation_do_not_overlap(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_run_on_a_stream_goes_on_as_if_it_had_not_stopped(num_workers, folder, tmp_path):
+def test_a_run_on_a_stream_is_resumed_bit_for_bit(num_workers, folder, tmp_path):
     run = STREAM | RUN | {"data": folder, "num_workers": num_workers}
     uninterrupted = training_runs.train(tmp_path / "uninterrupted", **run)
     stopped = training_runs.train(tmp_path / "stopped", **run | {"max_steps": 7})
@@ -143,7 +143,7 @@ def test_a_run_on_a_stream_goes_on_as_if_it_had_not_stopped(num_workers, folder,
     assert_ends_like(stopped, uninterrupted)
 
 
-def test_a_run_on_a_stream_goes_on_only_with_as_many_workers(folder, tmp_path):
+def test_a_run_on_a_stream_is_resumed_only_with_as_many_workers(folder, tmp_path):
     run = STREAM | {"data": folder, "max_steps": 1}
     training_runs.train(tmp_path, **run)
     with pytest.raises(CheckpointError, match="num_workers: found 1, expected 0"):

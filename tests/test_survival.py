@@ -169,7 +169,7 @@ def test_a_kill_while_a_checkpoint_is_written_loses_no_whole_one(
     assert_ends_like(killed, run_to_its_end(start, tmp_path / "whole", **settings))
 
 
-def test_a_terminated_run_goes_on_from_where_it_was(start, never_killed, tmp_path):
+def test_a_terminated_run_is_resumed_where_it_was(start, never_killed, tmp_path):
     settings = {"save_steps": 30, "num_workers": 2}
     process = start(tmp_path, **settings)
     wait_for_a_checkpoint(tmp_path, process)

@@ -150,7 +150,7 @@ def test_a_step_that_is_not_finite_is_skipped(poison, train, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [1, 4], ids=["whole", "one part of four"])
-def test_skipped_steps_are_counted_and_shown_and_training_goes_on(
+def test_skipped_steps_are_counted_and_shown_and_training_continues(
     parts, poison, train, tmp_path, capsys
 ):
     poison(1, 4)
@@ -215,7 +215,7 @@ def test_tensorboard_shows_training_and_validation(quickstart):
     training = {"loss", "reconstruction_loss", "kl_bits", "sequences_per_second"}
     training |= {"hits_loss", "velocity_loss", "timing_loss", "skipped_steps", "data_wait"}
     expected = {f"train/{name}" for name in training} | {f"validation/{name}" for name in METRICS}
-    # Drums that are silent wherever that is most likely, as at first, have no hit to be wrong.
+    # Drums that are silent by argmax, as at first, have no hit to be wrong.
     perhaps = {
         "validation/velocity_mae_teacher_forced",
         "validation/timing_mae_ms_teacher_forced",

@@ -1,4 +1,4 @@
-"""What is fitted to the latents of the training windows."""
+"""Fits to the latents of the training windows."""
 
 import datasets
 import numpy as np

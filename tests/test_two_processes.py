@@ -1,4 +1,4 @@
-"""Two processes: the same model as one makes, of the same windows, and no less able to go on."""
+"""Two processes: the same model as of one, of the same windows, which can be resumed too."""
 
 from itertools import chain
 from pathlib import Path
@@ -122,9 +122,7 @@ def test_metrics_count_every_window_once(with_fixed_noise, demo_grooves, one_cpu
         assert metrics[name] == pytest.approx(metrics_of_one[name], rel=1e-6), name
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_stopped(
-    uninterrupted_two, demo_grooves, tmp_path
-):
+def test_a_run_that_was_stopped_is_resumed_bit_for_bit(uninterrupted_two, demo_grooves, tmp_path):
     output_dir = tmp_path / "stopped"
     launch_two(output_dir, data_dir=demo_grooves, **IN_PARTS | {"max_steps": 23})
     before = read_traces(output_dir)

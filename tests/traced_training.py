@@ -20,7 +20,7 @@ Trace = dict[str, list]
 
 
 def window_names(timing: torch.Tensor) -> list[str]:
-    """What tells windows apart: no two have the same timing, (batch, drums, steps)."""
+    """Names of windows, made of their timing (batch, drums, steps), which no two share."""
     return [hashlib.sha256(window.numpy().tobytes()).hexdigest()[:16] for window in timing]
 
 

@@ -91,7 +91,7 @@ RUN = {
     "beta_rate": 0.9,
 }
 
-# What an export has beside the weights of a checkpoint: it is learned when training is over.
+# What an export has besides the weights of a checkpoint: it is fitted when training is over.
 LEARNED_LAST = ["attribute_vectors", "latent_mean", "latent_scale", "style_means", "style_scales"]
 
 TWO_PROCESSES = [
@@ -181,7 +181,7 @@ def best_checkpoint(output_dir: Path) -> tuple[Path, dict[str, float]]:
 
 
 def scalars(output_dir: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows: the values of each scalar by step."""
+    """Scalars that TensorBoard shows: their values by step."""
     events = EventAccumulator(str(output_dir / "logs/musicvae")).Reload()
     return {
         name: {event.step: event.value for event in events.Scalars(name)}

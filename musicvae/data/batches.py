@@ -232,7 +232,7 @@ def train_windows(loader: DataLoader) -> WindowDataset:
 
 
 def fingerprint(loader: DataLoader) -> str:
-    """What tells one dataset from another: how many windows, and a hash of some of them."""
+    """Identifies a dataset: how many windows, and a hash of some of them."""
     digest = hashlib.sha256()
     for window in some_windows(train_windows(loader), FINGERPRINT_WINDOWS):
         digest.update(window["piano_roll"].tobytes() + window["timing"].tobytes())

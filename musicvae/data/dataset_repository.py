@@ -37,8 +37,8 @@ Only performances in 4/4 are in it.
 | {{ row.name }} | {{ row.bars }} | {{ row.hop_bars }} |
 {%- for windows in row.windows %} {{ "{:,}".format(windows) }} |{% endfor %}
 {% endfor %}
-The last three columns count windows. The splits are those of the original, so all windows of a
-performance are in one.
+The last three columns count windows. The splits are those of the Groove MIDI
+Dataset, so all windows of a performance are in one.
 
 ## Use
 
@@ -56,9 +56,9 @@ To train a MusicVAE on it; `--streaming true` does so without storing it first:
 {{ train }} --streaming true
 ```
 
-## What a row is
+## Columns
 
-| column | type | what it is |
+| column | type | content |
 | --- | --- | --- |
 | `piano_roll` | uint8 (9, steps) | MIDI velocity of a drum on a step, 1 to 127; 0 where silent |
 | `timing` | float32 (9, steps) | how late that hit is, in steps, in [-0.5, 0.5); 0 where silent |
@@ -66,7 +66,7 @@ To train a MusicVAE on it; `--streaming true` does so without storing it first:
 | `style` | string | style and, after a slash, substyle |
 | `drummer` | string | who plays |
 | `beat_type` | string | `beat` or `fill` |
-| `midi_filename` | string | the performance, a file of the original |
+| `midi_filename` | string | the performance, a file of the Groove MIDI Dataset |
 | `start_bar` | int32 | its bar in which the window starts; 0 is the first with a hit |
 
 A step is a sixteenth, {{ steps_per_bar }} of them a bar. The drums are, in this order:
@@ -78,13 +78,13 @@ A hit is on the step nearest to it; of two hits of one drum on one step the loud
 bars before the first hit are dropped, and the last bar is filled up with silence. A new window
 starts every so many bars as the table says; windows without a hit are left out, and so are
 performances shorter than a window. Windows whose `start_bar` is a multiple of their bars do not
-overlap. Rows are in the order of the original's `info.csv` and, within a performance, of time.
+overlap. Rows are in the order of its `info.csv` and, within a performance, of time.
 
 ## Licence and citation
 
 Google LLC made the Groove MIDI Dataset available under the [Creative Commons Attribution 4.0
 International licence](https://creativecommons.org/licenses/by/4.0/), under which these windows are
-too; how they differ from it is told above. Please cite:
+too; how they differ from it is described above. Please cite:
 
 > {{ info.citation }}
 """

@@ -1,4 +1,4 @@
-"""What attribute vectors do to the drums that are decoded."""
+"""The effect of attribute vectors on decoded drums."""
 
 import numpy as np
 import torch

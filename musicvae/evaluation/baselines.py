@@ -1,7 +1,6 @@
-"""Trivial players: what drums come out right without a model.
+"""Baselines: drums without a model.
 
-Each takes windows of the training split and those that are to be played, and gives drums for the
-latter.
+Each takes windows of the training split and target windows, and returns drums for the latter.
 """
 
 from dataclasses import replace

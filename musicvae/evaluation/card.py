@@ -140,8 +140,8 @@ def from_the_middle(path: Measures) -> dict[str, Estimate]:
 
 
 def eval_results(report: Report) -> list[EvalResult]:
-    """What the Hub reads of an evaluation: the objective, and the drums of each way of the model's
-    to make them.
+    """Results for the head of a card, which the Hub reads: the objective, and the drums that the
+    model makes, in each way.
 
     A model that transforms drums is measured by what it makes of them.
     """

@@ -29,8 +29,8 @@ def join(batches: Sequence[Any], windows: Windows) -> Windows:
 def measure_ways(
     ways: dict[str, Windows], windows: Windows, config: MusicVAEConfig, seed: int
 ) -> dict[str, dict[str, Estimates]]:
-    """`measure_drums` and, unless the model is told the hits, `measure_each_drum` of drums that
-    were made in several ways.
+    """`measure_drums` of drums that were made in several ways and, unless the model is conditioned
+    on the hits, `measure_each_drum`.
 
     Returns:
         For each measure of each drum, and for all others together, a table: way -> name -> figure.
@@ -53,7 +53,7 @@ def measure_drums(drums: Windows, windows: Windows, config: MusicVAEConfig, seed
         pattern_accuracy, the share of steps whose pattern is right; hit_precision, hit_recall and
         hit_f1; and on hits that both have the mean absolute errors, velocity_mae in MIDI units and
         timing_mae_ms in milliseconds at the tempo of the recording. Those of hits are left out for
-        a model that is told the hits, the errors for one of hits alone.
+        a model that is conditioned on them, the errors for one of hits alone.
     """
     files = windows.file.numpy()
     differences = compare(

@@ -109,7 +109,7 @@ class Evaluation:
                 raise ValueError(f"part: found {part}, expected one of {', '.join(self.parts)}")
 
     def facts(self, name: str, command: str) -> dict[str, Any]:
-        """What the report says of the model, of what it is measured on and how."""
+        """The head of the report: the model, the data and the settings."""
         return {
             "model": name,
             **facts_of(self.model),

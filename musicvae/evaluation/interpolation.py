@@ -1,4 +1,4 @@
-"""What lies on the way from one groove to another."""
+"""Paths from one groove to another."""
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ def measure_interpolation(
 ) -> Measures:
     """Spherical paths between the posterior means of pairs of windows, decoded greedily.
 
-    As in Roberts et al. 2018 (arXiv 1803.05428, Estimate 4). A distance is the share of steps with
-    different patterns. Beside the paths stands mixing the windows themselves: each step is the
+    As in Roberts et al. 2018 (arXiv 1803.05428, Figure 4). A distance is the share of steps with
+    different patterns. The baseline mixes the windows themselves: each step is the
     end's with a probability that grows from 0 to 1 along the path. Each step changes sides once,
     which makes it as even and as short a path as there is; what lies on it is a patchwork.
 
     Args:
-        model: not one that is told the hits, which it would not change.
+        model: not one that is conditioned on the hits, which it would not change.
         windows: of a split, at least 2.
         num_pairs: of windows, drawn at random.
         seed: of the pairs, the mixtures and the bootstrap, which draws recordings of the first

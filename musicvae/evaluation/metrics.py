@@ -1,4 +1,4 @@
-"""What a model is measured by while it trains."""
+"""Losses and metrics of a model while it trains."""
 
 import math
 from typing import Any
@@ -23,9 +23,9 @@ def evaluate(
 
     Returns:
         loss (what training minimises, fully annealed), elbo, reconstruction_loss and its terms in
-        nats per sequence, kl_bits in bits per sequence; when the decoder sees the true past
-        (teacher_forced, where it does what is most likely) and when it sees its own draws at
-        temperature 1 (sampled), pattern_accuracy, the share of steps whose pattern is right, and,
+        nats per sequence, kl_bits in bits per sequence; given the ground-truth previous
+        steps (teacher_forced, argmax) and given its own previous draws at temperature 1 (sampled),
+        pattern_accuracy, the share of steps whose pattern is right, and,
         on hits that are in both, the mean absolute errors velocity_mae in MIDI units and
         timing_mae_ms in milliseconds at the tempo of the recording.
 
@@ -70,7 +70,7 @@ def forward(
     timing: torch.Tensor,
     generator: torch.Generator,
 ) -> MusicVAEOutput:
-    """What the model makes of drums, with latents that `generator` draws from the posterior."""
+    """The forward pass on drums, with latents that `generator` draws from the posterior."""
     posterior = model.encode(piano_roll, timing)
     noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
     latents = posterior.mean + posterior.std * noise

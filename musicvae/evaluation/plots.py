@@ -46,7 +46,7 @@ CELL_TITLE, KEY_HEIGHT = 30, 44
 MARGIN = 24
 PLAYED, DRAWN = "#d8d8df", "#b02a6b"
 MAP_HEIGHT, MAP_LEFT, MAP_WIDTH = 560, 62, 640
-# As many as can be told apart; the rarer styles share the last.
+# As many as can be distinguished; the rarer styles share the last.
 STYLE_COLORS = ("#d9506a", "#3f7fb5", "#eda13a", "#4a9d6e", "#7b4aa8", "#46c2c9", "#8a5a3c")
 OTHER_STYLES = "#c4c4cc"
 

@@ -48,7 +48,7 @@ class ReportError(ValueError):
 
 
 class Report(NamedTuple):
-    """What was evaluated, how, and what was found; see `write_report`."""
+    """Facts of an evaluation, and its measures; see `write_report`."""
 
     facts: dict[str, Any]
     measures: Measures
@@ -72,7 +72,7 @@ def write_report(facts: dict[str, Any], measures: Measures, output_dir: Path) ->
 
 
 def facts_of(model: MusicVAEModel) -> dict[str, Any]:
-    """What tells a model from another one.
+    """Identifies a model.
 
     Returns:
         decoder, bars, free_bits and max_beta as configured; parameters, how many; weights_sha256,
@@ -129,7 +129,7 @@ def as_markdown(facts: dict[str, Any], measures: Measures) -> str:
 def tables(measures: Measures, title: str = "") -> Iterator[tuple[str, dict[str, Measures]]]:
     """The largest tables that named figures fit in, each with its title and by its columns.
 
-    Estimates under one name are a column, beside others that are their neighbours.
+    Estimates under one name are a column, next to the columns of other names.
     """
     if any(isinstance(measure, Estimate) for measure in measures.values()):
         yield title, {"value": measures}

@@ -104,9 +104,9 @@ def measure_samples(
 
 
 def features(windows: Windows, config: MusicVAEConfig) -> dict[str, np.ndarray]:
-    """What the distributions are of, each float (windows,).
+    """The features whose distributions are compared, each float (windows,).
 
-    Those of them that the model decides: hits_per_bar, of all drums and of each; syncopation, a
+    Those that the model decides: hits_per_bar, of all drums and of each; syncopation, a
     bar (see `drum_attributes`); repeated_bars, the share of the bars after the first whose hits
     are those of an earlier bar of the window; bar_similarity and two_bar_similarity, see
     `bar_similarities`; mean and spread (standard

@@ -69,7 +69,7 @@ class StyleClassifier:
 
 
 def style_features(windows: Windows, steps_per_bar: int) -> torch.Tensor:
-    """What a style is told by: of each drum at each step of a bar the share of hits and the mean
+    """Inputs of the classifier: of each drum at each step of a bar the share of hits and the mean
     velocity, where it is silent 0, over the bars of a window; and its attributes.
 
     Returns:

@@ -30,10 +30,10 @@ PSEUDOCOUNT = 0.5
 def measure_transformation(
     model: MusicVAEModel, windows: Windows, train: Windows, batch_size: int, seed: int
 ) -> dict[str, dict[str, Estimates]]:
-    """What the model makes of transformed windows, against the windows as they were.
+    """Compares what the model makes of transformed windows with the windows themselves.
 
-    Beside drums drawn at temperature 1 (sampled) and the most likely ones (greedy) stands a
-    baseline that reads what the model reads. For hits without expression it is
+    Drums are drawn at temperature 1 (sampled) or greedy, and compared with those of a baseline that
+    has the same input. For hits without expression it is
     `baselines.quantized`; for taps `baselines.most_frequent_for_taps`; for drums to be added, which
     alone are then measured, `baselines.most_frequent`.
 
@@ -71,7 +71,7 @@ def measure_transformation(
 def transform(
     model: MusicVAEModel, batch: Windows, temperature: float, generator: torch.Generator
 ) -> MusicVAEDecoderOutput:
-    """What the model was trained to do with drums."""
+    """Does with drums what the model was trained to do."""
     drums = {"piano_roll": batch.piano_roll, "timing": batch.timing}
     drawn = {"temperature": temperature, "generator": generator}
     match model.config.input_transform:
@@ -86,7 +86,7 @@ def transform(
 
 
 def baseline(config: MusicVAEConfig, windows: Windows, train: Windows) -> Windows:
-    """What a trivial player makes of what the model reads of the windows."""
+    """The drums of a baseline that has the input of the model."""
     piano_roll, timing = apply_input_transform(config, windows.piano_roll, windows.timing)
     read = replace(windows, piano_roll=piano_roll, timing=timing)
     match config.input_transform:

@@ -27,7 +27,7 @@ FILES = (WEIGHTS, OPTIMIZER, RANDOM_STATES.format(0), PROGRESS, RUN)
 MAX_JSON_BYTES = 1 << 20
 PIECE_BYTES = 1 << 20
 COPIES = 3  # that the disk must hold: the best, the last and the next one
-# Arguments that may change when a run goes on; all others decide what it computes.
+# Arguments that may change when a run is resumed; all others decide what it computes.
 FREE_ARGUMENTS = {
     "eval_steps",
     "max_skipped_steps",
@@ -62,7 +62,7 @@ class Progress:
 
 
 def describe_run(arguments: Arguments, num_processes: int, data: str) -> Run:
-    """What must be the same for a run to go on as if it had not stopped.
+    """The settings and data that must be the same for a run to be resumed bit for bit.
 
     Args:
         arguments: those of the run.

@@ -1,4 +1,4 @@
-"""What is fitted to the latents of the training windows, once the weights are final."""
+"""Distributions and vectors that are fitted to the latents once the weights are final."""
 
 from collections.abc import Iterator
 

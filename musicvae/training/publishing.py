@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub, pushed while training goes on."""
+"""Models on the Hugging Face Hub, pushed while training continues."""
 
 import shlex
 import shutil
@@ -31,7 +31,7 @@ ADVICE = {
 }
 
 STAGING = "unpublished"
-# Of the output folder, beside the model.
+# Files of the output folder that are not part of the model.
 NOT_PUBLISHED = ("checkpoints/*", "demo_grooves/*", f"{STAGING}/*")
 # Folders whose files come and go from one push to the next.
 CHANGING_FOLDERS = ("logs/", "samples/")
@@ -63,7 +63,7 @@ class Publisher:
     """Pushes models, each in one commit with the tag step-N, in a thread of its own.
 
     While one is being pushed, only the newest of those that wait is kept. Whatever goes wrong is
-    shown, and training goes on.
+    shown, and training continues.
 
     Args:
         hub: whose `hub_model_id` is the repository's whole name.
@@ -145,7 +145,7 @@ class Publisher:
                 action = partial(push_folder, self.repository, push.folder, push.step)
                 retry(action, is_transient, MAX_ATTEMPTS)
                 self.error = None
-            except Exception as error:  # of whatever kind: training goes on
+            except Exception as error:  # of whatever kind: training continues
                 self._note(push, error)
             push.discard()
             with self._changed:
@@ -190,6 +190,6 @@ def push_folder(repository: str, folder: Path, step: int) -> None:
 
 
 def upload_command(repository: str, output_dir: Path) -> str:
-    """What pushes a model in a shell."""
+    """The shell command that pushes a model."""
     excluded = [word for pattern in NOT_PUBLISHED for word in ("--exclude", pattern)]
     return shlex.join(["hf", "upload", repository, str(output_dir), *excluded])
