@@ -32,7 +32,8 @@ def apply_input_transform(
             return remove_velocity(taps), timing
         case "remove_drums":
             return remove_drums(piano_roll, timing, config.removed_drums)
-    return piano_roll, timing
+        case _:
+            return piano_roll, timing
 
 
 def remove_velocity(piano_roll: torch.Tensor) -> torch.Tensor:

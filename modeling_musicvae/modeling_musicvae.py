@@ -174,7 +174,7 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
                 return rate
             case "exponential":
                 return 1 - rate**step
-            case "inverse_sigmoid":  # 1 - k / (k + exp(step / k)), which would overflow
+            case _:  # inverse_sigmoid: 1 - k / (k + exp(step / k)), which would overflow
                 return 1 / (1 + rate * math.exp(-step / rate))
 
     @can_return_tuple

@@ -61,5 +61,5 @@ def exported_folder(model: str | os.PathLike, cache: Path) -> Path:
     folder = cache / "exported" / f"{Path(model).name}-{digest}"
     if not (folder / DESCRIPTION).is_file():
         print(f"Exporting  {Path(model).name} into {folder}", file=sys.stderr, flush=True)
-        export_model(model, folder)
+        export_model(Path(model), folder)
     return folder

@@ -92,7 +92,7 @@ class Song:
                 tracks = [track(*tempos, *metres, *others, *notes, end)]
             case 1:
                 tracks = [track(*tempos, *metres, end), track(*notes), track(*others)]
-            case 2:
+            case _:
                 half = len(notes) // 4 * 2
                 tracks = [track(*notes[half:], end), track(*notes[:half], *metres), track(*tempos)]
                 tracks += [chunk(b"XFIH", b"\0"), track(*others)]

@@ -99,6 +99,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
                 changed[start:start] = changed[start:end] * rng.choice((1, 1, 30))
             case 6 if rng.random() < 0.2:
                 del changed[start:]
+            case _:  # no change this time
+                pass
     return bytes(changed)
 
 

@@ -151,7 +151,7 @@ def test_verbs_keep_what_they_promise(pair):
             assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
         case "tap":
             assert exported.tap_to_drums(piano_roll, timing).piano_roll.any()
-        case "add":
+        case _:  # add
             drums, others = exported.add_drums(piano_roll, timing), [0, 1, *range(3, 9)]
             assert np.array_equal(drums.piano_roll[:, others], piano_roll[:, others])
             assert np.array_equal(drums.timing[:, others], timing[:, others])
