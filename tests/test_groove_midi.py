@@ -503,9 +503,9 @@ def parsed_once():
     with pytest.MonkeyPatch.context() as patch:
         read, known = processing_musicvae.read_midi, {}
 
-        def read_once(data):
+        def read_once(data, *arguments):
             if data not in known:
-                known[data] = read(data)
+                known[data] = read(data, *arguments)
             return known[data]
 
         patch.setattr(processing_musicvae, "read_midi", read_once)

@@ -266,8 +266,9 @@ class Trainer:
         Where the loss is not finite, neither is its gradient. It is averaged over all processes,
         so they all do the same.
         """
+        rate = learning_rate(self.training, self.progress.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training, self.progress.step)
+            group["lr"] = rate
         max_norm = self.training.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
         finite = math.isfinite(norm)
