@@ -1,4 +1,4 @@
-"""What a user sees of a run: its description, speed and progress, evaluations and pictures."""
+"""Logging of a run: its description, speed and progress, evaluations and pictures."""
 
 import math
 import tempfile

@@ -181,7 +181,7 @@ def write_model_card(
 
 
 def describe_for_the_hub(arguments: Arguments, metrics: dict[str, float]) -> ModelCardData:
-    """What the Hub reads of a card."""
+    """The part of a card that the Hub reads."""
     data = arguments.data.data
     results = [
         EvalResult(
