@@ -9,6 +9,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from factories import (
     Event,
     chunk,
@@ -21,11 +22,14 @@ from factories import (
     time_signature,
     track,
 )
+from training_runs import tiny_model
 
+from musicvae.drummer import Drummer, Drums, TorchBackend
 from processing import MusicVAEProcessor
 from processing.drum_kit import PITCH_MAPS
 from processing.drum_song import DrumSong
 from processing.midi_file import read_midi
+from processing.piano_roll import join_windows
 
 FEW, MANY = 12, 240
 
@@ -150,3 +154,71 @@ def test_bars_tempo_map_metres_channel_and_every_hit_are_kept(number):
         hits += len(song.hits)
     print(f"\n{number} songs with {hits} hits: {dict(kinds)}")
     assert kinds.total() == number
+
+
+MODELS = {
+    "sample": {},
+    "humanize": {"input_transform": "humanize", "hits_as_controls": True},
+    "tap": {"input_transform": "tap", "input_as_controls": True},
+    "add": {"input_transform": "remove_drums", "removed_drums": [2]},
+}
+
+
+@pytest.fixture(scope="module")
+def backends() -> dict[str, TorchBackend]:
+    """A lively model for each task."""
+    torch.manual_seed(0)
+    models = {name: tiny_model(decoder="flat", **settings) for name, settings in MODELS.items()}
+    for model in models.values():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.7)
+    return {name: TorchBackend(model.eval()) for name, model in models.items()}
+
+
+def rewritten(drums: Drums, song: DrumSong, processor: MusicVAEProcessor) -> DrumSong:
+    """Drums in the place of a song, as a file that is read again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        written = processor.decode(drums.piano_roll, drums.timing, like=song).data
+        return processor.read(written)
+
+
+def check_verbs(song: Song, backends: dict[str, TorchBackend]) -> None:
+    """Checks for one song what the verbs promise."""
+    settings = {"pitch_map": song.pitch_map, "channel": song.channel}
+    first, processor = read(song.data, **settings), MusicVAEProcessor(**settings)
+    drummers = {name: Drummer(backend, processor) for name, backend in backends.items()}
+    made = {
+        "humanize": drummers["humanize"].humanize(first),
+        "transfer": drummers["sample"].transfer_groove(first, first),
+        "add": drummers["add"].add_drums(first),
+        "tap": drummers["tap"].tap_to_drums(first),
+        "reconstruct": drummers["sample"].reconstruct(first),
+        "continue": drummers["sample"].continue_drums(first, bars=2),
+    }
+    drums = {verb: rewritten(each, first, processor) for verb, each in made.items()}
+    scale = drums["tap"].layout.ticks_per_quarter // song.division
+    for verb, each in drums.items():
+        more = 2 if verb == "continue" else 0
+        assert each.num_bars == song.num_bars + more, verb
+        assert each.layout.end_tick == scale * (song.end + more * 4 * song.division), verb
+        assert each.layout.tempos == [(scale * tick, *rest) for tick, *rest in song.tempos], verb
+        assert each.layout.channel == song.channel
+    for verb in ("humanize", "transfer"):
+        assert np.array_equal(drums[verb].piano_roll > 0, first.piano_roll > 0), verb
+    others = [drum for drum in range(9) if drum != 2]
+    assert np.array_equal(drums["add"].piano_roll[:, others], first.piano_roll[:, others])
+    assert np.array_equal(drums["add"].timing[:, others], first.timing[:, others])
+    silent = ~first.piano_roll.any((1, 2))
+    assert not any(drums[verb].piano_roll[silent].any() for verb in ("add", "tap", "reconstruct"))
+    steps = 16 * song.num_bars
+    assert np.array_equal(
+        join_windows(drums["continue"].piano_roll)[:, :steps],
+        join_windows(first.piano_roll)[:, :steps],
+    )
+
+
+@pytest.mark.parametrize("number", [3, pytest.param(MANY, marks=pytest.mark.exhaustive)])
+def test_verbs_keep_bars_tempo_map_channel_and_the_hits_that_they_promise(number, backends):
+    for seed in range(number):
+        check_verbs(Song(seed), backends)
