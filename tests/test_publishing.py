@@ -206,13 +206,41 @@ def test_the_best_strategy_pushes_what_is_best_so_far(run, repo):
     assert titles(repo()) == ["Step 4"]
 
 
-def test_a_new_run_replaces_what_an_old_one_left(run, repo, output_dir):
+def test_a_run_that_is_resumed_replaces_what_it_pushed_before(run, repo, output_dir):
     run(steps=[4, 8])
-    shutil.rmtree(output_dir)
+    shutil.rmtree(output_dir / "checkpoints")
     (output_dir / STAGING / "step-9").mkdir(parents=True)  # as a run that is killed leaves it
-    run(steps=[4])
+    (output_dir / "logs" / "events").rename(output_dir / "logs" / "more")
+    assert run(steps=[4]) == ""
     assert repo().files() == repo().files("step-4")
-    assert repo().files().keys() == files_of(4)
+    assert repo().files().keys() == files_of(4) | {"logs/more"}
+
+
+def test_another_run_deletes_and_moves_nothing_of_the_first(run, repo, output_dir):
+    run(steps=[4, 8])
+    first, tags = dict(repo().files()), dict(repo().tags)
+    shutil.rmtree(output_dir)
+    printed = run(steps=[4, 12])
+    found = (
+        f"{repo().id}: found {len(first)} files that this run did not push: those of a model are"
+    )
+    assert printed.count(found) == 1
+    head = next(commit.id for commit in repo().history() if commit.title == "Step 4")
+    assert f"found the tag step-4 at commit {tags['step-4'][:8]} of another run" in printed
+    assert f"this run's step 4 is commit {head[:8]}" in printed
+    assert repo().tags.items() > tags.items()
+    files = repo().files()
+    assert files.keys() == files_of(12) | {"samples/of-step-8.mid"}
+    assert files["samples/of-step-8.mid"] == first["samples/of-step-8.mid"]
+    assert files["model.safetensors"] == weights_of(12)
+
+
+def test_a_record_that_is_damaged_deletes_nothing(run, repo, output_dir):
+    run(steps=[4])
+    (output_dir / "published.json").write_text("{")
+    shutil.rmtree(output_dir / "checkpoints")
+    assert "published.json: damaged (" in run(steps=[8])
+    assert repo().files().keys() == files_of(8) | {"samples/of-step-4.mid"}
 
 
 def test_a_private_repository_stays_so(run, repo, hub, output_dir):

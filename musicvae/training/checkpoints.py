@@ -26,6 +26,7 @@ PROGRESS, RUN, CHECKSUMS = "progress.json", "run.json", "checksums.json"
 FILES = (WEIGHTS, OPTIMIZER, RANDOM_STATES.format(0), PROGRESS, RUN)
 MAX_JSON_BYTES = 1 << 20
 PIECE_BYTES = 1 << 20
+STAGING = "unpublished"  # models that wait to be pushed
 COPIES = 3  # that the disk must hold: the best, the last and the next one
 # Arguments that may change when a run is resumed; all others decide what it computes.
 FREE_ARGUMENTS = {
@@ -121,12 +122,13 @@ def checkpoint_weights(output_dir: Path, step: int) -> Path:
 
 
 def remove_unfinished(output_dir: Path) -> None:
-    """Removes what a run that was killed while it wrote a checkpoint or the model has left."""
+    """Removes what a run has left that was killed while it wrote a checkpoint or a model."""
     pattern = rf"\.{NAME.pattern}(\.old)?\.tmp"
     for folder in Path(output_dir, "checkpoints").glob(".checkpoint-*"):
         if re.fullmatch(pattern, folder.name):
             remove_folder(folder)
     remove_folder(unfinished(output_dir / "model"))
+    remove_folder(output_dir / STAGING)
 
 
 # --- Saving ---------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """Models on the Hugging Face Hub, pushed while training continues."""
 
+import json
 import shlex
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 
+from ..atomic import write_text
 from ..hub import is_transient, open_repository, reason
 from ..retrying import retry
 from .arguments import HubArguments, TrainingArguments
-from .checkpoints import Progress, checkpoint_weights
+from .checkpoints import STAGING, Progress, checkpoint_weights
 from .model_folder import model_files
 
 MAX_ATTEMPTS = 8
@@ -30,11 +32,9 @@ ADVICE = {
     "otherwise": "try again later, or train without --push_to_hub",
 }
 
-STAGING = "unpublished"
+PUBLISHED = "published.json"  # in the output folder
 # Files of the output folder that are not part of the model.
-NOT_PUBLISHED = ("checkpoints/*", "demo_grooves/*", f"{STAGING}/*")
-# Folders whose files come and go from one push to the next.
-CHANGING_FOLDERS = ("logs/", "samples/")
+NOT_PUBLISHED = ("checkpoints/*", "demo_grooves/*", f"{STAGING}/*", PUBLISHED)
 
 # Writes a model folder: where to, the file of the weights, their step, the run's progress.
 WriteModel = Callable[[Path, Path, int, Progress], None]
@@ -59,6 +59,35 @@ def open_model_repository(hub: HubArguments, output_dir: Path) -> str:
     return open_repository(name, hub.hub_private, **ADVICE).name
 
 
+class Published:
+    """Record of what a run has pushed to a repository, which alone it may delete or move there.
+
+    It lies in the output folder, so that a run that is resumed knows it.
+    """
+
+    def __init__(self, output_dir: Path, repository: str):
+        self.path, self.repository = output_dir / PUBLISHED, repository
+        self.files: set[str] = set()
+        self.commits: set[str] = set()
+        if self.path.is_file():
+            try:
+                saved = json.loads(self.path.read_text(encoding="utf-8"))
+                if saved["repository"] == repository:
+                    self.files, self.commits = set(saved["files"]), set(saved["commits"])
+            except (ValueError, LookupError, TypeError) as error:
+                tqdm.write(f"{self.path}: damaged ({error}): what was pushed before stays")
+
+    def add(self, files: Iterable[str], commit: str) -> None:
+        self.files.update(files)
+        self.commits.add(commit)
+        record = {
+            "repository": self.repository,
+            "files": sorted(self.files),
+            "commits": sorted(self.commits),
+        }
+        write_text(self.path, json.dumps(record, indent=2))
+
+
 class Publisher:
     """Pushes models, each in one commit with the tag step-N, in a thread of its own.
 
@@ -75,6 +104,7 @@ class Publisher:
         self.repository, self.strategy = hub.hub_model_id or "", hub.hub_strategy
         self.output_dir, self.max_steps = Path(training.output_dir), training.max_steps
         self.staging = self.output_dir / STAGING
+        self.published = Published(self.output_dir, self.repository)
         self.write_model = write_model
         self.error: Exception | None = None  # of the push before
         self._waiting: Push | None = None
@@ -142,8 +172,9 @@ class Publisher:
                 self._waiting, self._pushing = None, True
             try:
                 push.prepare()
-                action = partial(push_folder, self.repository, push.folder, push.step)
-                retry(action, is_transient, MAX_ATTEMPTS)
+                commit = partial(commit_folder, self.published, push.folder, push.step)
+                tag = partial(tag_commit, self.published, push.step)
+                tag(retry(commit, is_transient, MAX_ATTEMPTS))
                 self.error = None
             except Exception as error:  # of whatever kind: training continues
                 self._note(push, error)
@@ -162,31 +193,49 @@ class Publisher:
         self.error = error
 
 
-def push_folder(repository: str, folder: Path, step: int) -> None:
-    """Pushes a model folder in one commit, and gives it the tag step-N.
+def commit_folder(published: Published, folder: Path, step: int) -> str:
+    """Pushes a model folder in one commit, and returns the commit's id.
 
-    `HfApi.upload_folder` may make several commits, with half a model between them.
+    `HfApi.upload_folder` may make several commits, with half a model between them. Of the files
+    that are there, those go that the run pushed before and has no more.
     """
-    api = HfApi()
+    api, repository = HfApi(), published.repository
     paths = [path.as_posix() for path in model_files(folder)]
-    stale = [
-        path
-        for path in api.list_repo_files(repository)
-        if path.startswith(CHANGING_FOLDERS) and path not in paths
-    ]
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        *(CommitOperationAdd(path, folder / path) for path in paths),
-        *(CommitOperationDelete(path) for path in stale),
-    ]
+    present = set(api.list_repo_files(repository)) - {".gitattributes"}
+    if not published.files and present:
+        tqdm.write(
+            f"{repository}: found {len(present)} files that this run did not push: those of a "
+            "model are replaced, all others stay"
+        )
+    operations = [CommitOperationAdd(path, folder / path) for path in paths]
+    stale = sorted(present & published.files - set(paths))
+    operations += [CommitOperationDelete(path) for path in stale]
     commit = api.create_commit(repository, operations, commit_message=f"Step {step}").oid
-    tag = partial(api.create_tag, repository, tag=f"step-{step}", revision=commit)
-    try:
-        tag()
-    except HfHubHTTPError as error:
-        if error.response.status_code != 409:
-            raise
-        api.delete_tag(repository, tag=f"step-{step}")  # of this step before, or of another run
-        tag()
+    published.add(paths, commit)
+    return commit
+
+
+def tag_commit(published: Published, step: int, commit: str) -> None:
+    """Gives a commit the tag step-N, unless that is the tag of another run's commit."""
+    api, repository, name = HfApi(), published.repository, f"step-{step}"
+
+    def tag() -> None:
+        try:
+            api.create_tag(repository, tag=name, revision=commit)
+        except HfHubHTTPError as error:
+            if error.response.status_code != 409:
+                raise
+            targets = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).tags}
+            if targets.get(name, commit) not in published.commits:
+                tqdm.write(
+                    f"{repository}: found the tag {name} at commit {targets[name][:8]} of another "
+                    f"run, where it stays; this run's step {step} is commit {commit[:8]}"
+                )
+                return
+            api.delete_tag(repository, tag=name)  # of this step before
+            api.create_tag(repository, tag=name, revision=commit)
+
+    retry(tag, is_transient, MAX_ATTEMPTS)
 
 
 def upload_command(repository: str, output_dir: Path) -> str:
