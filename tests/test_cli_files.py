@@ -12,6 +12,7 @@ from training_runs import tiny_model
 
 from musicvae.cli import main
 from musicvae.commands.files import VERBS
+from musicvae.drummer import find_model
 from processing import MusicVAEProcessor
 from processing.drum_song import DrumSong
 from processing.piano_roll import join_windows
@@ -258,8 +259,7 @@ def test_no_file_that_is_read_and_no_result_is_overwritten(run, tmp_path):
 
 FAILURES = {
     "humanize song.mid --model nowhere": "model: found no folder nowhere, and no such model on",
-    "humanize song.mid --model add": "found no released one for add, expected --model FOLDER of "
-    "one that you trained: accelerate launch train_accelerate.py --config add_hihat",
+    "humanize song.mid --model add": "found a model trained with input_transform 'remove_drums'",
     "humanize song.mid song.mid --model {sample}": "humanize: found a model trained with",
     "humanize song.mid --pitch_map nope": "pitch_map: found 'nope', expected one of",
     "humanize song.mid --device gpu": "device: found gpu, expected one of this machine: ",
@@ -292,3 +292,9 @@ def test_a_failure_is_one_line_and_code_1(words, error, run, song, models, tmp_p
 def test_a_wrong_command_line_is_code_2(words, error, run, capsys):
     assert run(words) == 2
     assert error in capsys.readouterr().err
+
+
+def test_what_is_not_released_says_how_to_train_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("musicvae.drummer.RELEASED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="train_accelerate.py --config add_hihat"):
+        find_model("add")
