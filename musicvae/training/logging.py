@@ -128,7 +128,7 @@ def log_step(
 
 
 def log_evaluation(accelerator: Accelerator, metrics: dict[str, float], progress: Progress) -> None:
-    """Logs the metrics of a step, and shows them beside the best before."""
+    """Logs the metrics of a step, and shows them next to the best before."""
     values = {f"validation/{name}": value for name, value in metrics.items()}
     log(accelerator, values, progress.step)
     if accelerator.is_main_process:

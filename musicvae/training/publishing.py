@@ -207,9 +207,11 @@ def commit_folder(published: Published, folder: Path, step: int) -> str:
             f"{repository}: found {len(present)} files that this run did not push: those of a "
             "model are replaced, all others stay"
         )
-    operations = [CommitOperationAdd(path, folder / path) for path in paths]
     stale = sorted(present & published.files - set(paths))
-    operations += [CommitOperationDelete(path) for path in stale]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(path, folder / path) for path in paths),
+        *(CommitOperationDelete(path) for path in stale),
+    ]
     commit = api.create_commit(repository, operations, commit_message=f"Step {step}").oid
     published.add(paths, commit)
     return commit

@@ -162,7 +162,7 @@ def num_cores() -> int:
 
 
 def new_model(config: MusicVAEConfig, pretrained_model: str | None) -> MusicVAEModel:
-    """A model with random weights, or with those of a trained one that it goes on from."""
+    """A model with random weights, or with those of a trained one."""
     if pretrained_model is None:
         return MusicVAEModel(config)
     return MusicVAEModel.from_pretrained(pretrained_model, config=config, dtype=torch.float32)
