@@ -138,4 +138,5 @@ def test_they_train_a_model_that_gets_better(uninterrupted_two):
     losses = scalars(uninterrupted_two)["validation/loss"]
     assert losses[10] > losses[20] > losses[30]
     best, _ = best_checkpoint(uninterrupted_two)
-    assert differing_weights(uninterrupted_two, best) == LEARNED_LAST
+    learned = set(differing_weights(uninterrupted_two, best))
+    assert {"latent_mean", "latent_scale"} <= learned <= set(LEARNED_LAST)
