@@ -183,6 +183,7 @@ def test_attributes_move_the_latents(folder):
 
 @slow
 def test_a_decoder_of_8_bit_weights_gives_nearly_the_same_drums(tmp_path):
+    folder = tmp_path / "model"
     export(
         random_model("groove"), MusicVAEProcessor(bars=2), "random", tmp_path / "model", int8=True
     )
