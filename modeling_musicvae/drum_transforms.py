@@ -50,6 +50,29 @@ def tap(piano_roll: torch.Tensor, timing: torch.Tensor) -> Drums:
     return taps, taps_timing
 
 
+def follow_taps(
+    config: MusicVAEConfig, drums: Drums, piano_roll: torch.Tensor, timing: torch.Tensor
+) -> Drums:
+    """Drums that were made for taps, with what the taps say of them: each step has the timing of
+    its tap, and its loudest hit the velocity, if taps have one.
+
+    Args:
+        config: of the model that made the drums; where it has hits alone they stay as they are.
+        drums: piano roll and timing.
+        piano_roll, timing: the drums that were tapped.
+    """
+    if not config.models_expression:
+        return drums
+    velocity, drum = piano_roll.max(1, keepdim=True)
+    made, made_timing = drums
+    tapped = (velocity > 0) & (made > 0)
+    made_timing = timing.gather(1, drum).where(tapped, made_timing)
+    if config.reads_velocity:
+        loudest = made == made.amax(1, keepdim=True)
+        made = torch.where(loudest, velocity, made.minimum(velocity)).where(tapped, made)
+    return made, made_timing
+
+
 def remove_drums(piano_roll: torch.Tensor, timing: torch.Tensor, drums: list[int]) -> Drums:
     """Silences the given drums."""
     kept = torch.ones(piano_roll.shape[1], 1, dtype=torch.uint8, device=piano_roll.device)

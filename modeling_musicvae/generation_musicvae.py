@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .drum_transforms import follow_taps
 from .latent_space import spherical_interpolation
 from .output_heads import FixedDrums
 
@@ -281,11 +282,18 @@ class MusicVAEVerbs:
         generator: torch.Generator | None = None,
         consecutive: bool = False,
     ) -> MusicVAEDecoderOutput:
-        """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`."""
+        """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`.
+
+        They keep the feel of the taps, see `follow_taps`.
+        """
         self._check_input_transform("tap_to_drums", "tap", "tap_fixed_velocity")
+        piano_roll, timing = self._check_drums(piano_roll, timing)
         mean = self.encode(piano_roll, timing).mean
         conditioning = self.conditioning(piano_roll, timing)
-        return self.decode(mean, temperature, generator, *conditioning, consecutive=consecutive)
+        drums = self.decode(mean, temperature, generator, *conditioning, consecutive=consecutive)
+        made = drums.piano_roll, drums.timing
+        made, made_timing = follow_taps(self.config, made, piano_roll, timing)
+        return MusicVAEDecoderOutput(piano_roll=made, timing=made_timing)
 
     @torch.no_grad()
     def add_drums(

@@ -163,10 +163,12 @@ class OnnxModel:
         temperature: float = 1.0,
         seed: int = 0,
     ) -> OnnxDrums:
-        """Drums for the tapped rhythm of one song's windows."""
+        """Drums for the tapped rhythm of one song's windows, which keep the feel of the taps."""
         self._check_task("tap_to_drums", "tap")
+        timing = np.zeros(piano_roll.shape, np.float32) if timing is None else timing
         fixed = np.full(piano_roll.shape, FREE, np.uint8)
-        return self._decode_encoded(piano_roll, timing, temperature, seed, fixed)
+        drums = self._decode_encoded(piano_roll, timing, temperature, seed, fixed)
+        return _follow_taps(self.config, drums, piano_roll, timing)
 
     def add_drums(
         self,
@@ -338,6 +340,24 @@ class OnnxModel:
         found = self.description["task"]
         if found != task:
             raise ValueError(f"{verb}: found a model for {found}, expected one for {task}")
+
+
+def _follow_taps(
+    config: dict[str, Any], drums: OnnxDrums, piano_roll: np.ndarray, timing: np.ndarray
+) -> OnnxDrums:
+    """As `follow_taps` in modeling_musicvae."""
+    hits_alone = {"groove": False, "nade": True}
+    no_bins = config["velocity_bins"] + config["timing_bins"] == 0
+    if hits_alone.get(config["output"], no_bins):
+        return drums
+    velocity, drum = piano_roll.max(1, keepdims=True), piano_roll.argmax(1)[:, None]
+    made = drums.piano_roll
+    tapped = (velocity > 0) & (made > 0)
+    made_timing = np.where(tapped, np.take_along_axis(timing, drum, 1), drums.timing)
+    if config["input_transform"] == "tap":
+        loudest = made == made.max(1, keepdims=True)
+        made = np.where(tapped, np.where(loudest, velocity, np.minimum(made, velocity)), made)
+    return OnnxDrums(made, made_timing)
 
 
 def _great_arc(start: np.ndarray, end: np.ndarray, num_points: int) -> np.ndarray:

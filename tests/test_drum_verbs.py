@@ -8,6 +8,7 @@ import torch
 from factories import (
     CONDITIONED,
     EXPRESSIVE,
+    HITS_ALONE,
     LATENTS,
     NUM_DRUMS,
     NUM_PATTERNS,
@@ -419,6 +420,37 @@ def test_humanize_gives_the_hits_velocity_and_timing(output):
 
 
 # Tap to drums
+
+
+@all_outputs
+def test_tap_to_drums_makes_the_hits_of_the_posterior_mean(output):
+    model = random_model(**TRANSFORMS["tap"], **output)
+    drums = model.tap_to_drums(ROLLS, TIMING, generator=seeded(0))
+    decoded = model.decode(model.encode(ROLLS, TIMING).mean, generator=seeded(0))
+    assert torch.equal(drums.piano_roll > 0, decoded.piano_roll > 0)
+
+
+@pytest.mark.parametrize("transform", ["tap", "tap_fixed_velocity"])
+@over(EXPRESSIVE)
+def test_tapped_drums_have_the_velocity_and_the_timing_of_their_taps(output, transform):
+    """Tapped again they are the taps."""
+    model = random_model(**TRANSFORMS[transform], **output)
+    drums = model.tap_to_drums(ROLLS, TIMING, generator=seeded(0))
+    made, taps = (
+        apply_input_transform(model.config, *each)
+        for each in ((drums.piano_roll, drums.timing), (ROLLS, TIMING))
+    )
+    both = (made[0] > 0) & (taps[0] > 0)
+    assert both.any()
+    for mine, given in zip(made, taps, strict=True):
+        assert torch.equal(mine[both], given[both])
+
+
+@over(HITS_ALONE)
+def test_drums_without_velocity_stay_without_it(output):
+    drums = random_model(**TRANSFORMS["tap"], **output).tap_to_drums(ROLLS, TIMING)
+    assert len(drums.piano_roll.unique()) == 2
+    assert not drums.timing.any()
 
 
 @all_outputs

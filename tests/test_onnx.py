@@ -9,6 +9,7 @@ import torch
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.drum_attributes import ATTRIBUTES
+from modeling_musicvae.drum_transforms import follow_taps
 from modeling_musicvae.output_heads import FixedDrums
 from processing import MusicVAEProcessor
 
@@ -150,7 +151,14 @@ def test_verbs_keep_what_they_promise(pair):
             drums = exported.humanize(piano_roll)
             assert np.array_equal(drums.piano_roll > 0, piano_roll > 0)
         case "tap":
-            assert exported.tap_to_drums(piano_roll, timing).piano_roll.any()
+            drums = exported.tap_to_drums(piano_roll, timing)
+            assert drums.piano_roll.any()
+            made, taps = (
+                [torch.from_numpy(each) for each in pair]
+                for pair in ((drums.piano_roll, drums.timing), (piano_roll, timing))
+            )
+            for mine, followed in zip(made, follow_taps(model.config, made, *taps), strict=True):
+                assert torch.equal(mine, followed)
         case _:  # add
             drums, others = exported.add_drums(piano_roll, timing), [0, 1, *range(3, 9)]
             assert np.array_equal(drums.piano_roll[:, others], piano_roll[:, others])

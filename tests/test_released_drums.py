@@ -32,7 +32,7 @@ MAKERS = {
     ),
     "musicvae-groove-4bar-tap": (
         lambda model, generator: model.tap_to_drums(score(), generator=generator),
-        "3c7627f1366cd70f7031af21fdecfa3e41687b62556ce4741697b0cb577812c8",
+        "8ea0fe1de829d39238e2952b9b40b8aedb20b991f4a407572c7c4602f5e16bdd",
     ),
     "musicvae-groove-4bar-add-hihat": (
         lambda model, generator: model.add_drums(score(), generator=generator),

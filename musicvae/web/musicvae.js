@@ -175,7 +175,8 @@ export class Model {
       for (const drum of config.removed_drums) fixed.fill(0, drum * steps, (drum + 1) * steps);
     }
     const given = mask(drums, fixed);
-    return this.decode(latents, { seed, temperature, conditioning, fixed, given });
+    const made = await this.decode(latents, { seed, temperature, conditioning, fixed, given });
+    return task === "tap" ? followTaps(config, made, drums, this.grid) : made;
   }
 
   shape() {
@@ -242,6 +243,26 @@ function mask(drums, fixed) {
     pianoRoll: drums.pianoRoll.map((velocity, i) => (fixed[i] ? velocity : 0)),
     timing: drums.timing.map((timing, i) => (fixed[i] === 2 ? timing : 0)),
   };
+}
+
+/** Drums that were made for taps, with their feel: as `follow_taps` in modeling_musicvae. */
+function followTaps({ input_transform, output, ...bins }, made, taps, { drums, steps }) {
+  const hitsAlone = { nade: true, groove: false }[output] ?? bins.velocity_bins + bins.timing_bins === 0;
+  if (hitsAlone) return made;
+  const [pianoRoll, timing] = [made.pianoRoll.slice(), made.timing.slice()];
+  for (let step = 0; step < steps; step++) {
+    const cells = Array.from({ length: drums }, (_, drum) => drum * steps + step);
+    const tap = cells.reduce((a, b) => (taps.pianoRoll[b] > taps.pianoRoll[a] ? b : a));
+    const velocity = taps.pianoRoll[tap];
+    const hits = cells.filter((cell) => velocity && made.pianoRoll[cell]);
+    const loudest = Math.max(...hits.map((cell) => made.pianoRoll[cell]));
+    for (const cell of hits) {
+      timing[cell] = taps.timing[tap];
+      if (input_transform !== "tap") continue;
+      pianoRoll[cell] = made.pianoRoll[cell] === loudest ? velocity : Math.min(velocity, pianoRoll[cell]);
+    }
+  }
+  return { pianoRoll, timing };
 }
 
 /** The latent at `fraction` of the great arc from one to another; the norm changes evenly. */
