@@ -57,11 +57,11 @@ def stall_at_step_3(output_dir: Path, function: str) -> None:
     """Makes a function of the checkpoints wait, once the third one is begun."""
     original = getattr(checkpoint_module, function)
 
-    def stalled(*args):
+    def stalled(*args, **kwargs):
         if any("checkpoint-3" in name for name in checkpoint_names(output_dir)):
             (output_dir / "stalled").touch()
             signal.pause()
-        return original(*args)
+        return original(*args, **kwargs)
 
     setattr(checkpoint_module, function, stalled)
 
