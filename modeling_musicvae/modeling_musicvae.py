@@ -363,6 +363,12 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
             any_bars: whether there may be any number of whole bars, not only a window's.
         """
         piano_roll = torch.as_tensor(piano_roll, device=self.device)
+        if piano_roll.dtype == torch.int64:  # as `datasets` hands out what it stores as uint8
+            invalid = (piano_roll < 0) | (piano_roll > 127)
+            if invalid.any():
+                velocity = piano_roll[invalid][0].item()
+                raise ValueError(f"{name}: found velocity {velocity}, expected 0 to 127")
+            piano_roll = piano_roll.to(torch.uint8)
         num_drums, num_steps = self.config.num_drums, self.config.num_steps
         unit = self.config.steps_per_bar if any_bars else num_steps
         steps = piano_roll.shape[-1] if piano_roll.ndim else 0

@@ -86,6 +86,14 @@ class MusicVAEProcessor(ProcessorMixin):
         self.channel = channel
         self.adjust_mode = adjust_mode
 
+    # The Trainer of transformers asks every processor for the special tokens of its tokenizer.
+    eos_token_id = bos_token_id = pad_token_id = None
+
+    @property
+    def tokenizer(self) -> "MusicVAEProcessor":
+        """Itself, without special tokens: there is no tokenizer."""
+        return self
+
     @classmethod
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
