@@ -11,10 +11,16 @@ import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
 from .bar_lines import QUARTERS_PER_BAR
-from .drum_kit import pitches_of, resolve_pitch_map
+from .drum_kit import PITCH_MAPS, pitches_of, resolve_pitch_map
 from .drum_notes import DrumNotes, check_channel, find_drum_notes
 from .drum_song import DrumSong, bpm_of_bars, read_song
-from .errors import MidiError, MidiFormatError, PianoRollError, ProcessorConfigError
+from .errors import (
+    MidiError,
+    MidiFormatError,
+    PianoRollError,
+    PitchMapError,
+    ProcessorConfigError,
+)
 from .midi_file import (
     DEFAULT_BPM,
     DEFAULT_TEMPO,
@@ -29,6 +35,8 @@ from .piano_roll import ADJUST_MODES, cut_windows, join_windows
 from .regular_files import read_regular_file
 from .song_writer import TICKS_PER_QUARTER, drums_in_place, write_song
 from .training_windows import TrainingWindows, read_training_windows
+
+SETTINGS = ("bars", "steps_per_bar", "hop_bars", "pitch_map", "channel", "adjust_mode")
 
 # Or an object that writes itself to a binary file, as `pretty_midi.PrettyMIDI` does.
 MidiInput = str | os.PathLike | bytes | IO[bytes] | DrumMidi | Any
@@ -101,7 +109,8 @@ class MusicVAEProcessor(ProcessorMixin):
         """The settings for `from_pretrained`, which would take defaults for missing ones.
 
         Raises:
-            ProcessorConfigError: there is no processor_config.json of this class.
+            ProcessorConfigError: there is no processor_config.json of this class, or it has
+                invalid settings. A pitch map that it names is never a file: it may be a stranger's.
         """
         try:
             settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
@@ -118,7 +127,7 @@ class MusicVAEProcessor(ProcessorMixin):
         if found != cls.__name__:
             raise ProcessorConfigError(
                 f"{pretrained_model_name_or_path}: found "
-                + (f"the settings of a {found}" if found else "no processor_config.json")
+                + (f"the settings of a {found!s:.80}" if found else "no processor_config.json")
                 + f", expected those of a {cls.__name__}"
             )
         if "pitch_map" not in settings and "pitch_map" not in kwargs:
@@ -127,6 +136,18 @@ class MusicVAEProcessor(ProcessorMixin):
                 "are read as general_midi",
                 stacklevel=3,
             )
+        try:
+            pitch_map = settings.get("pitch_map")
+            if isinstance(pitch_map, str) and pitch_map not in PITCH_MAPS:
+                raise PitchMapError(
+                    f"pitch_map: found {pitch_map!r:.80}, expected one of {tuple(PITCH_MAPS)}, or "
+                    "the pitches of each drum"
+                )
+            cls(**{name: settings[name] for name in SETTINGS if name in settings})
+        except (TypeError, ValueError) as error:
+            raise ProcessorConfigError(
+                f"{pretrained_model_name_or_path}: processor_config.json: {error!s:.400}"
+            ) from error
         return settings, unused
 
     def __call__(

@@ -8,13 +8,9 @@ prints how many of many more ended how, with the longest time and the most memor
 import csv
 import os
 import random
-import resource
 import struct
-import time
-import warnings
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +28,7 @@ from factories import (
     time_signature,
     track,
 )
+from mutations import mutated, outcomes
 
 from processing import GrooveMIDI, MusicVAEProcessor
 from processing.errors import DatasetFolderError, MidiError
@@ -80,41 +77,17 @@ SPECIAL += [
 ]
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A file after one to eight changes: bytes flipped, put in, left out, doubled, or cut off."""
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
-        start = rng.randrange(len(changed) + 1)
-        end = min(len(changed), start + rng.choice((1, 1, 2, 4, 9, 40)))
-        match rng.randrange(7):
-            case 0 | 1 if start < len(changed):
-                changed[start] = rng.randrange(256)
-            case 2 if start < len(changed):
-                changed[start] ^= 1 << rng.randrange(8)
-            case 3:
-                changed[start:start] = rng.choice(SPECIAL)
-            case 4:
-                del changed[start:end]
-            case 5:
-                changed[start:start] = changed[start:end] * rng.choice((1, 1, 30))
-            case 6 if rng.random() < 0.2:
-                del changed[start:]
-            case _:  # no change this time
-                pass
-    return bytes(changed)
-
-
 def mutated_midi(data: bytes, rng: random.Random) -> bytes:
     """A mutated file; half of them have chunks of the lengths that they say."""
     if rng.random() < 0.5 or not data.startswith(b"MThd"):
-        return mutated(data, rng)
+        return mutated(data, rng, SPECIAL)
     chunks, position = [], 0
     while position + 8 <= len(data):
         name, size = struct.unpack_from(">4sL", data, position)
         chunks.append((name, data[position + 8 : position + 8 + size]))
         position += 8 + size
     index = rng.choice([index for index, (name, _) in enumerate(chunks) if name == b"MTrk"])
-    chunks[index] = b"MTrk", mutated(chunks[index][1], rng)
+    chunks[index] = b"MTrk", mutated(chunks[index][1], rng, SPECIAL)
     return b"".join(chunk(*part) for part in chunks)
 
 
@@ -137,28 +110,6 @@ def outcome_of(data: bytes) -> str:
     roll = join_windows(song.piano_roll)
     assert (song.counts.notes, song.counts.merged) >= (np.count_nonzero(roll), 0)
     return "read and written"
-
-
-def outcomes(items: Iterable, outcome: Callable[..., str], title: str) -> Counter:
-    """How often each outcome is met; printed with the longest time and the most memory."""
-    counts, longest, before = Counter(), 0.0, peak_memory()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        for item in items:
-            start = time.perf_counter()
-            counts[outcome(item)] += 1
-            longest = max(longest, time.perf_counter() - start)
-    grown = peak_memory() - before
-    print(f"\n{title}: {counts.total()}, at most {longest:.2f} s and {grown} MB")
-    for name, count in counts.most_common():
-        print(f"  {count:6} {name}")
-    assert grown < 500
-    return counts
-
-
-def peak_memory() -> int:
-    """The most memory that the process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def mutations(seeds: list[bytes], number: int) -> Iterable[bytes]:
