@@ -217,8 +217,7 @@ def test_what_is_damaged_is_read_or_refused_by_name(kind, number, tmp_path, one_
             check_message(str(error), tmp_path)
             return "OSError"
         except BaseException as error:
-            error.add_note(f"seed {seed}: {damaged[:300]!r}")
-            raise
+            raise AssertionError(f"seed {seed}: {damaged[:300]!r}") from error
         return "equal" if found == expected else "otherwise valid"
 
     counts = outcomes(range(number), outcome, f"mutated {kind.name}")
