@@ -90,16 +90,18 @@ def measure_samples(
         for name, similarity in measure_bar_similarity(sets, config.bars, seed).items():
             summary[name] = summary.get(name, {}) | similarity
         named = {"samples": samples, "played": windows}
-        measures["nearest_training_window"] = {
-            name: summarize_distances(
-                nearest_distances(each.piano_roll, train_windows.piano_roll), each, seed
-            )
-            for name, each in named.items()
-        }
-        measures["nearest_other"] = {
-            name: summarize_distances(nearest_distances(each.piano_roll), each, seed)
-            for name, each in named.items()
-        }
+        measures |= measure_distances(named, train_windows.piano_roll, seed)
+    return measures
+
+
+def measure_distances(sets: dict[str, Windows], train: torch.Tensor, seed: int) -> Measures:
+    """Distances of each set of drums to the nearest training window, and to their nearest others;
+    see `summarize_distances`."""
+    measures: Measures = {"nearest_training_window": {}, "nearest_other": {}}
+    for name, drums in sets.items():
+        for measure, others in (("nearest_training_window", train), ("nearest_other", None)):
+            distances = nearest_distances(drums.piano_roll, others)
+            measures[measure][name] = summarize_distances(distances, drums, seed)
     return measures
 
 
