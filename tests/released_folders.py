@@ -26,16 +26,11 @@ def check_weights(folder: Path) -> None:
     assert [name for name in loaded if not torch.equal(loaded[name], stored[name].float())] == []
 
 
-def check_figures(folder: Path) -> None:
-    """The figures that the Hub reads are those of the evaluation, and this is of the weights."""
+def check_card(folder: Path) -> None:
+    """The card has the evaluation, for readers and for the Hub, and this is of the weights."""
     report = read_report(folder / "evaluation/evaluation.json")
-    assert ModelCard.load(folder / "README.md").data.eval_results == eval_results(report)
+    card = ModelCard.load(folder / "README.md")
+    assert evaluation_section(report) in card.text
+    assert card.data.eval_results == eval_results(report)
     facts = json.loads(json.dumps(facts_of(MusicVAEModel.from_pretrained(folder))))
     assert facts.items() <= report.facts.items()
-
-
-def check_card(folder: Path) -> None:
-    """The card has the whole evaluation."""
-    check_figures(folder)
-    report = read_report(folder / "evaluation/evaluation.json")
-    assert evaluation_section(report) in ModelCard.load(folder / "README.md").text

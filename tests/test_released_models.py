@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from huggingface_hub import ModelCard
-from released_folders import check_figures, check_weights
+from released_folders import check_card, check_weights
 from training_runs import STRANGER
 
 from modeling_musicvae import MusicVAEModel
@@ -53,7 +53,7 @@ def test_the_weights_are_small(folder):
 
 @each_release
 def test_the_card_has_the_figures_of_the_evaluation(folder):
-    check_figures(folder)
+    check_card(folder)
 
 
 @each_release
