@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +143,13 @@ def test_a_run_killed_twenty_times_ends_like_one_that_never_was(start, never_kil
     for values in shown, expected:
         del values["train/sequences_per_second"], values["train/data_wait"]
     assert shown == expected
+
+
+def test_a_run_killed_in_each_of_its_phases_ends_like_one_that_never_was():
+    command = [sys.executable, Path(__file__).with_name("kill_runs.py"), "--kills", "7"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "The same end as of a run that was not killed" in done.stdout
 
 
 @pytest.mark.parametrize(
