@@ -12,6 +12,7 @@ from training_runs import LEARNED_LAST, tiny_model
 from musicvae.cli import main
 from musicvae.evaluation.evaluate import choose_parts, other_split
 from musicvae.evaluation.report import LEGENDS
+from musicvae.tasks import SAMPLE_TEMPERATURE
 
 pytestmark = pytest.mark.usefixtures("one_cpu_thread")
 
@@ -62,6 +63,22 @@ def test_only_the_parts_asked_for_are_measured(evaluate):
     }
 
 
+@pytest.mark.parametrize(
+    ("words", "settings", "temperature"),
+    [
+        pytest.param([], {}, SAMPLE_TEMPERATURE, id="unconditional"),
+        pytest.param([], {"input_transform": "humanize", "hits_as_controls": True}, 1, id="hits"),
+        pytest.param(["--temperature", "0.5"], {}, 0.5, id="given"),
+    ],
+)
+def test_new_drums_are_drawn_at_a_temperature_that_the_report_says(
+    words, settings, temperature, evaluate
+):
+    folder = evaluate("--parts", "samples", *words, **settings) / "evaluation"
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert report["temperature"] == temperature
+
+
 def test_the_report_says_what_tells_the_model_from_others(evaluate):
     folder = evaluate("--parts", "reconstruction", decoder="flat", free_bits=7, max_beta=0.3)
     report = json.loads((folder / "evaluation/evaluation.json").read_text())
@@ -90,6 +107,8 @@ def test_a_model_is_measured_in_what_has_a_meaning_for_it(settings, parts):
     assert choose_parts(model, None) == parts
     model.attribute_vectors[0] = 1
     assert choose_parts(model, None) == [*parts, "attributes"]
+    model.config.styles = ["funk"]
+    assert choose_parts(model, None) == [*parts, "attributes", "styles"]
     assert choose_parts(model, ["samples", "reconstruction"]) == ["reconstruction", "samples"]
 
 
