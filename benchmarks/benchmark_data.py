@@ -79,7 +79,7 @@ def train(data_dir: Path, scratch: Path, steps: int) -> tuple[float, int]:
 
     import train_accelerate
 
-    recipe = Path(train_accelerate.__file__).parent / "recipes" / "groove_4bar.yaml"
+    recipe = "groove_4bar"
     options = {"config": recipe, "data_dir": data_dir, "output_dir": scratch, "max_steps": steps}
     sys.argv[1:] = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     with contextlib.redirect_stdout(sys.stderr):

@@ -525,6 +525,7 @@ def test_two_processes_killed_and_resumed_publish_one_model(
         monkeypatch.setenv(name, value)
     output_dir = tmp_path / "killed"
     settings = {"push_to_hub": True, "hub_strategy": "every_save", "eval_steps": 3}
+    settings["decay_steps"] = 9  # not those of the run, which is cut short
     with launched(output_dir, *TWO_PROCESSES, **settings, max_steps=1_000_000) as process:
         lines = []
         for line in process.stdout:
