@@ -23,7 +23,7 @@ try:
     import IPython
 except ImportError:
     display = SimpleNamespace(Audio=lambda *_, **__: None, Image=lambda path: open(path).close())
-    sys.modules |= {"IPython": SimpleNamespace(display=display), "IPython.display": display}
+    sys.modules["IPython.display"] = display
 """
 
 
