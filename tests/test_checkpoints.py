@@ -291,6 +291,12 @@ def weights_without_one(path: Path) -> None:
     save_file(weights, path)
 
 
+def weights_with_a_nan(path: Path) -> None:
+    weights = load_file(path)
+    weights["encoder.mean.weight"][0, 0] = torch.nan
+    save_file(weights, path)
+
+
 MISFITS = {
     "random states, garbage": ("random_states_0.pkl", lambda path: path.write_bytes(b"drums")),
     "random states, none": ("random_states_0.pkl", lambda path: torch.save({}, path)),
@@ -305,6 +311,7 @@ MISFITS = {
     "optimiser, code": ("optimizer.bin", lambda path: torch.save(Evil(EVIL), path)),
     "weights, garbage": (WEIGHTS, lambda path: path.write_bytes(b"drums")),
     "weights, one missing": (WEIGHTS, weights_without_one),
+    "weights, NaN": (WEIGHTS, weights_with_a_nan),
     "progress, a list": ("progress.json", lambda path: path.write_text("[]")),
     "progress, no step": ("progress.json", lambda path: path.write_text("{}")),
     "progress, words": ("progress.json", lambda path: path.write_text('{"step": "one"}')),

@@ -317,7 +317,11 @@ def load_checkpoint(accelerator: Accelerator, folder: Path | None) -> Progress:
         while models:  # none is left for accelerate, which refuses tensors that share a storage
             model = models.pop()
             check_weights(folder / WEIGHTS, set(model.state_dict()))
-            model.load_state_dict(load_file(folder / WEIGHTS))
+            weights = load_file(folder / WEIGHTS)
+            for name, tensor in weights.items():
+                if not tensor.isfinite().all():
+                    raise CheckpointError(f"{folder / WEIGHTS}: {name}: found NaN or inf")
+            model.load_state_dict(weights)
 
     hook = accelerator.register_load_state_pre_hook(load_weights)
     try:
