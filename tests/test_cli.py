@@ -11,7 +11,7 @@ import train_accelerate
 from musicvae.cli import COMMANDS, main
 from musicvae.commands import Command
 
-HEAVY = ("torch", "transformers", "numpy", "datasets", "matplotlib", "huggingface_hub")
+HEAVY = ("torch", "transformers", "numpy", "datasets", "matplotlib", "PIL", "huggingface_hub")
 
 
 def run(words: str, capsys) -> tuple[int, str, str]:

@@ -1,9 +1,11 @@
+import io
 import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from processing import picture
 from processing.picture import draw_piano_rolls
@@ -21,6 +23,12 @@ def drawn(folder, piano_rolls, timings, **options) -> bytes:
     path = folder / "picture.png"
     draw_piano_rolls(piano_rolls, timings, path, **options)
     return path.read_bytes()
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """uint8 (height, width, 3)"""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +78,49 @@ def test_everything_that_is_passed_shows(tmp_path):
     assert len(pictures) == 6
 
 
-def test_a_title_is_plain_text_and_not_a_formula(tmp_path):
-    rolls, timings = random_rolls(0, n=1)
-    assert drawn(tmp_path, rolls, timings, titles=[r"$\groove$"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        r"$\groove$",
+        "Fünf \N{CJK UNIFIED IDEOGRAPH-9F13}\N{DRUM WITH DRUMSTICKS}",
+        "\udcff\0",
+        "two\nlines",
+    ],
+    ids=["formula", "beyond ASCII", "not text", "lines"],
+)
+def test_a_title_of_any_characters_is_one_line_of_the_fonts(tmp_path, title):
+    silence = np.zeros((1, 9, 64), np.uint8)
+    titled = pixels(drawn(tmp_path, silence, None, titles=[title]))
+    rows = np.flatnonzero((titled != pixels(drawn(tmp_path, silence, None))).any((1, 2)))
+    assert picture.TITLE - 24 < rows.min() <= rows.max() < picture.TITLE
+
+
+def test_letters_lose_accents_that_the_font_lacks(tmp_path):
+    rolls, _ = random_rolls(0, n=1)
+    assert drawn(tmp_path, rolls, None, titles=["Trömmelé"]) == drawn(
+        tmp_path, rolls, None, titles=["Trommele"]
+    )
+
+
+def test_a_long_title_ends_with_dots_where_the_grid_ends(tmp_path):
+    silence = np.zeros((1, 9, 64), np.uint8)
+    cut = pixels(drawn(tmp_path, silence, None, titles=["a long title " * 1000]))
+    differs = (cut != pixels(drawn(tmp_path, silence, None))).any((0, 2))
+    assert 860 < np.flatnonzero(differs).max() < 900 - 24
+
+
+@pytest.mark.parametrize("bars", [1, 4, 8])
+def test_a_hit_starts_at_its_onset(tmp_path, bars):
+    steps = bars * 16
+    onsets = np.array([0, 3, 9, steps - 1])
+    timing = np.array([-0.5, -0.2, 0.3, 0.49], np.float32)
+    rolls, timings = np.zeros((1, 9, steps), np.uint8), np.zeros((1, 9, steps), np.float32)
+    rolls[0, 0, onsets], timings[0, 0, onsets] = 127, timing
+    kicks = pixels(drawn(tmp_path, rolls, timings))[picture.TITLE + 8 * 18 + 9, picture.LEFT - 2 :]
+    dark = (kicks.sum(1) < 400).astype(int)  # as no line is
+    starts = np.flatnonzero(np.diff(dark) == 1) - 1
+    step_width = picture.GRID_WIDTH / (steps + 1)
+    assert starts == pytest.approx((onsets + timing + 0.5) * step_width, abs=1.5)
 
 
 ROLLS, TIMINGS = random_rolls(0)
@@ -116,6 +164,13 @@ def test_a_picture_that_cannot_be_written_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.slow
-def test_importing_the_package_does_not_import_matplotlib():
-    code = "import sys, processing; sys.exit('matplotlib' in sys.modules)"
+@pytest.mark.parametrize("module", ["processing.picture", "musicvae.drummer"])
+def test_drawing_drums_needs_no_matplotlib(module):
+    code = f"import sys, {module}; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_importing_the_package_does_not_import_what_draws():
+    code = "import sys, processing; sys.exit('processing.picture' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,26 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel, spherical_interpolation
-from processing.drum_kit import NUM_DRUMS
 from processing.picture import (
     BACKGROUND,
     BAR_LINE,
     FAINT_TEXT,
-    GRID_WIDTH,
-    LABEL_SIZE,
-    LEFT,
     TEXT,
-    TITLE_SIZE,
     WIDTH,
-    add_axes,
-    draw_grid,
-    draw_hits,
+    Grid,
     draw_piano_rolls,
     draw_velocity_legend,
-    new_figure,
+    new_picture,
     save,
+    write_label,
 )
 
+from ..atomic import whole_file
 from ..data.windows import main_style
 from ..tasks import task_of
 from .interpolation import NUM_POINTS, draw_pairs
@@ -40,7 +35,10 @@ from .transformations import transform
 from .windows import Windows
 
 NUM_RECONSTRUCTIONS = 2
-STRIP_HEIGHT, STRIP_GAP, STRIP_MARK_HEIGHT = 66, 12, 6
+# A power of two, so that inches times DPI is a whole number of pixels and none is cut off.
+DPI = 128
+TITLE_SIZE, LABEL_SIZE = 8, 6.3  # points
+STRIP_ROW_HEIGHT, STRIP_PITCH = 8, 84  # of an interpolation
 COLUMNS, CELL_HEIGHT, CURVE_HEIGHT = 4, 136, 74
 CELL_TITLE, KEY_HEIGHT = 30, 44
 MARGIN = 24
@@ -105,11 +103,11 @@ def draw_distributions(
 ) -> None:
     """The density of each of `features`, of samples over that of windows."""
     played, drawn = (features(each, config) for each in (windows, samples))
-    figure = new_figure(KEY_HEIGHT + -(-len(played) // COLUMNS) * CELL_HEIGHT)
+    figure = _new_figure(KEY_HEIGHT + -(-len(played) // COLUMNS) * CELL_HEIGHT)
     width = (WIDTH - MARGIN) / COLUMNS
     for index, name in enumerate(played):
         row, column = divmod(index, COLUMNS)
-        axes = add_axes(
+        axes = _add_axes(
             figure,
             MARGIN + column * width,
             KEY_HEIGHT + row * CELL_HEIGHT + CELL_TITLE,
@@ -120,7 +118,7 @@ def draw_distributions(
         values = (each[name][~np.isnan(each[name])] for each in (played, drawn))
         _draw_densities(axes, *values)
     _draw_key(figure, {"played": PLAYED, "new": DRAWN})
-    save(figure, path)
+    _save(figure, path)
 
 
 def _draw_densities(axes: Axes, played: np.ndarray, drawn: np.ndarray) -> None:
@@ -163,25 +161,25 @@ def draw_interpolation(
         (ends.piano_roll[1], ends.timing[1], "end, as played"),
     ]
 
-    pitch = STRIP_HEIGHT + STRIP_GAP
-    figure = new_figure(MARGIN + len(strips) * pitch + 2 * MARGIN)
+    legend = MARGIN + len(strips) * STRIP_PITCH + MARGIN
+    picture = new_picture(legend + MARGIN)
+    steps = model.config.num_steps
+    grid = Grid(steps, model.config.steps_per_bar, steps, STRIP_ROW_HEIGHT)
     for index, (roll, timing, label) in enumerate(strips):
-        axes = add_axes(figure, LEFT, MARGIN + index * pitch, GRID_WIDTH, STRIP_HEIGHT)
-        draw_grid(axes, roll.shape[1], model.config.steps_per_bar)
-        axes.set_yticks([NUM_DRUMS // 2], [label], size=LABEL_SIZE, color=TEXT)
-        if index < len(strips) - 1:
-            axes.set_xticks([])
-        draw_hits(axes, roll.numpy(), timing.numpy(), STRIP_MARK_HEIGHT)
-    draw_velocity_legend(figure, top=MARGIN + len(strips) * pitch + 20)
-    save(figure, path)
+        top = MARGIN + index * STRIP_PITCH
+        picture.paste(grid.draw(roll.numpy(), timing.numpy()), (0, top))
+        write_label(picture, top + grid.height // 2, label)
+    grid.write_bar_numbers(picture, top)
+    draw_velocity_legend(picture, legend)
+    save(picture, path)
 
 
 def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> None:
     """Latents by their first two principal components, coloured by main style."""
     points, shares = principal_components(means.double().numpy())
     main_styles = np.array([main_style(style) for style in styles])
-    figure = new_figure(MAP_HEIGHT)
-    axes = add_axes(figure, MAP_LEFT, MARGIN, MAP_WIDTH, MAP_HEIGHT - 3 * MARGIN)
+    figure = _new_figure(MAP_HEIGHT)
+    axes = _add_axes(figure, MAP_LEFT, MARGIN, MAP_WIDTH, MAP_HEIGHT - 3 * MARGIN)
     for label, color, shown in group_styles(main_styles):
         x, y = points[shown].T
         axes.scatter(
@@ -207,7 +205,7 @@ def draw_latent_space(means: torch.Tensor, styles: list[str], path: Path) -> Non
             labelcolor=TEXT,
             handletextpad=0.2,
         )
-    save(figure, path)
+    _save(figure, path)
 
 
 def principal_components(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,6 +228,30 @@ def group_styles(styles: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
     return [*groups, ("other", OTHER_STYLES, others)] if others.any() else groups
 
 
+def _new_figure(height: int) -> Figure:
+    """An empty figure, `WIDTH` pixels wide."""
+    return Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
+
+
+def _add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in pixels from the figure's upper left corner."""
+    figure_width, figure_height = figure.get_size_inches() * DPI
+    bottom = figure_height - top - height
+    return figure.add_axes(
+        (
+            left / figure_width,
+            bottom / figure_height,
+            width / figure_width,
+            height / figure_height,
+        )
+    )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
 def _plain(axes: Axes) -> None:
     axes.set_facecolor(BACKGROUND)
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -238,7 +260,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _draw_key(figure: Figure, colors: dict[str, str]) -> None:
-    axes = add_axes(figure, MARGIN, 8, WIDTH - 2 * MARGIN, 20)
+    axes = _add_axes(figure, MARGIN, 8, WIDTH - 2 * MARGIN, 20)
     axes.axis("off")
     axes.legend(
         handles=[Patch(color=color, label=label) for label, color in colors.items()],

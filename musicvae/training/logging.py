@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from matplotlib.image import imread
+from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -199,4 +199,5 @@ def draw(
         draw_piano_rolls(
             piano_rolls.cpu().numpy(), timings.cpu().numpy(), path, titles, steps_per_bar
         )
-        return imread(path)[None, :, :, :3]
+        with Image.open(path) as picture:
+            return np.asarray(picture, np.float32)[None] / 255
