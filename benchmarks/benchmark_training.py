@@ -1,8 +1,8 @@
-"""Times a training step of a model of hits, compared with the matrix products that it needs."""
+"""Times a training step, compared with its matrix products, and with a step without look-back."""
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -32,14 +32,21 @@ def run_training_step(
     optimizer.zero_grad()
 
 
-def measure(decoder: str, dtype: torch.dtype, batch_size: int, repetitions: int) -> None:
-    """Prints the sequences per second of training, of its products, and their quotient."""
+def training_step(
+    config: MusicVAEConfig, dtype: torch.dtype, batch_size: int
+) -> Callable[[], None]:
+    """A training step of a new model, on random hits."""
     torch.manual_seed(0)
-    hits_alone = {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
-    config = MusicVAEConfig(decoder=decoder, **hits_alone)
     model = MusicVAEModel(config).train()
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     hits = torch.rand(batch_size, config.num_drums, config.num_steps) < 0.2
+    return partial(run_training_step, model, optimizer, 100 * hits.to(torch.uint8), dtype)
+
+
+def measure_share(decoder: str, dtype: torch.dtype, batch_size: int, repetitions: int) -> None:
+    """Prints the sequences per second of training, of its products, and their quotient."""
+    hits_alone = {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
+    config = MusicVAEConfig(decoder=decoder, **hits_alone)
     products = matrix_products(config, batch_size)
     operands = [
         tuple(torch.ones(shape, dtype=dtype) for shape in ((m, k), (k, n), (m, n)))
@@ -47,16 +54,31 @@ def measure(decoder: str, dtype: torch.dtype, batch_size: int, repetitions: int)
     ]
     training, alone = time_in_turn(
         [
-            partial(run_training_step, model, optimizer, 100 * hits.to(torch.uint8), dtype),
+            training_step(config, dtype, batch_size),
             partial(run_products, products, operands),
         ],
         repetitions,
     )
-    label = f"{decoder}, {str(dtype).removeprefix('torch.')}, batch {batch_size}"
+    label = f"{decoder}, {name_of(dtype)}, batch {batch_size}"
     print_figure(f"{label}: training", [batch_size / s for s in training], "sequences/s")
     print_figure(f"{label}: products alone", [batch_size / s for s in alone], "sequences/s")
     shares = [100 * b / a for a, b in zip(training, alone, strict=True)]
     print_figure(f"{label}: products' share of the time", shares, "%")
+
+
+def measure_lookback(dtype: torch.dtype, batch_size: int, repetitions: int) -> None:
+    """Prints the speed of the default model, and its quotient with that without look-back."""
+    configs = MusicVAEConfig(), MusicVAEConfig(lookback_bars=0)
+    steps = [training_step(config, dtype, batch_size) for config in configs]
+    with_lookback, without = time_in_turn(steps, repetitions)
+    label = f"default model, {name_of(dtype)}, batch {batch_size}"
+    print_figure(f"{label}: training", [batch_size / s for s in with_lookback], "sequences/s")
+    quotients = [b / a for a, b in zip(with_lookback, without, strict=True)]
+    print_figure(f"{label}: compared with no look-back", quotients, "times")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,11 +90,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     print_machine(torch.get_num_threads())
-    kinds = itertools.product(
-        ("hierarchical", "flat"), (torch.float32, torch.bfloat16), arguments.batch_size
-    )
-    for decoder, dtype, batch_size in kinds:
-        measure(decoder, dtype, batch_size, arguments.steps)
+    kinds = list(itertools.product((torch.float32, torch.bfloat16), arguments.batch_size))
+    for decoder in ("hierarchical", "flat"):
+        for kind in kinds:
+            measure_share(decoder, *kind, arguments.steps)
+    for kind in kinds:
+        measure_lookback(*kind, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def benchmark(monkeypatch):
             marks=pytest.mark.slow,  # it exports a model
         ),
         pytest.param(
-            "benchmark_training", "--batch_size 2 --steps 1 --threads 1", 12, id="training"
+            "benchmark_training", "--batch_size 2 --steps 1 --threads 1", 16, id="training"
         ),
         pytest.param(
             "benchmark_data",
@@ -54,6 +54,15 @@ def test_a_benchmark_prints_the_machine_and_positive_figures(
     assert len(figures) == num_figures
     for _, median, low, high, _ in figures:
         assert 0 < float(low) <= float(median) <= float(high)
+
+
+@pytest.mark.slow  # a training run
+def test_the_benchmark_of_convergence_trains_until_the_elbo_is_reached(benchmark, capfd):
+    options = ["--config", "quickstart", "--eval_steps", "1", "--elbo", "-100000"]
+    benchmark("benchmark_convergence").main(options)
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("step")]
+    assert len(lines) == 1
+    assert re.fullmatch(r"step 1, ELBO -\d+\.?\d*: \d+\.\d minutes", lines[0])
 
 
 @pytest.mark.parametrize("encoder_num_layers", [1, 2])
