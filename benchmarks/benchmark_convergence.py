@@ -41,7 +41,9 @@ def print_time(arguments: argparse.Namespace, folder: str) -> None:
                 minutes = (time.perf_counter() - start) / 60
                 print(f"step {step}, ELBO {match[1]}: {minutes:.1f} minutes", flush=True)
                 if float(match[1]) >= arguments.elbo:
-                    training.terminate()  # it ends after a checkpoint
+                    training.terminate()
+                    training.communicate()  # it still writes a checkpoint, and says so
+                    break
     if training.returncode > 0:
         raise SystemExit(training.returncode)
 
