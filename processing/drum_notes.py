@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .bar_lines import QUARTERS_PER_BAR
+from .counted import counted
 from .drum_kit import NUM_PITCHES, Pitches, drum_of_pitch
 from .errors import (
     ChannelError,
@@ -99,8 +100,8 @@ def find_drum_notes(midi: MidiContent, channel: int | str, pitches: Pitches) -> 
     is_known = drums >= 0
     if not is_known.any():
         raise NoDrumHitsError(
-            f"found {len(drums)} notes of pitches {_listed(_count(notes.pitches))}, expected "
-            "pitches of the pitch map"
+            f"found {counted(len(drums), 'note')} of pitches {_listed(_count(notes.pitches))}, "
+            "expected pitches of the pitch map"
         )
     counts = NoteCounts(
         notes=len(drums),
@@ -132,7 +133,8 @@ def merge_remark(num_merged: int, num_hits: int) -> tuple[Remark, ...]:
     """Says that notes were merged, if any was."""
     if not num_merged:
         return ()
-    text = f"{num_merged} of {num_hits} notes share step and drum with a louder one: left out"
+    notes = counted(num_hits, "note")
+    text = f"{num_merged} of {notes} merged with a louder one on the same step and drum"
     return (Remark("merged notes", text),)
 
 
@@ -199,10 +201,11 @@ def _check_tempos(midi: MidiContent, ticks: np.ndarray) -> None:
 def _remarks(counts: NoteCounts) -> list[Remark]:
     remarks = []
     if unknown := sum(counts.unknown_pitches.values()):
-        text = f"{unknown} of {counts.notes} notes have pitches that the pitch map does not know: "
+        notes = counted(counts.notes, "note")
+        text = f"{unknown} of {notes} left out, of pitches that the pitch map does not know: "
         text += _listed(counts.unknown_pitches)
         remarks.append(Remark("unknown pitches", text))
     if counts.cut_off:
-        text = f"{counts.cut_off} notes start and end together with the file: left out"
+        text = f"{counted(counts.cut_off, 'note')} left out, of no length at the end of the file"
         remarks.append(Remark("cut off notes", text))
     return remarks

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
+from .counted import counted
 from .drum_kit import NUM_DRUMS, resolve_pitch_map
 from .errors import DatasetFolderError, MidiError
 from .folder_survey import MIDI_SUFFIXES, find_files
@@ -101,7 +102,8 @@ class DrumWindowsBuilder(datasets.GeneratorBasedBuilder):
             warnings.warn(f"{source}: {name} has no windows and is left out", stacklevel=1)
         if not splits:
             raise DatasetFolderError(
-                f"{source}: found no recording that fills a window of {self.config.bars} bars"
+                f"{source}: found no recording that fills a window of "
+                f"{counted(self.config.bars, 'bar')}"
             )
 
     def _prepare_split_single(self, *args, **kwargs):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .counted import counted
 from .errors import MidiError, MidiLengthError
 from .processing_musicvae import MusicVAEProcessor
 from .regular_files import write_file
@@ -103,7 +104,7 @@ def read_windows(path: str, processor: MusicVAEProcessor) -> TrainingWindows:
     windows = processor.training_windows(path)
     if not len(windows.piano_roll):
         raise MidiLengthError(
-            f"{path}: {windows.num_bars} bars, shorter than a window of {processor.bars}"
+            f"{path}: {counted(windows.num_bars, 'bar')}, shorter than a window of {processor.bars}"
         )
     return windows
 

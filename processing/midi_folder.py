@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import datasets
 
+from .counted import counted
 from .drum_windows import SPLITS, DrumWindowsBuilder, DrumWindowsConfig, Recording, examples
 from .errors import DatasetFolderError, MidiError
 from .folder_survey import (
@@ -110,7 +111,8 @@ class MidiFolder(DrumWindowsBuilder):
     def _report(self, findings: list[Finding], where: str) -> None:
         if findings:
             left_out = sum(finding.is_left_out for finding in findings)
-            text = f"{left_out} files are left out, and something of {len(findings) - left_out}"
+            files = counted(left_out, "file")
+            text = f"{files} left out, and something of {len(findings) - left_out}"
             text = f"{self.config.data_dir}: {text}{where}\n{summary(findings)}"
             warnings.warn(text, stacklevel=3)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .counted import counted
 from .drum_kit import DRUM_NAMES, NUM_DRUMS
 from .errors import PianoRollError
 from .piano_roll import QUARTERS_PER_BAR, check_piano_roll
@@ -97,7 +98,7 @@ def draw_piano_rolls(
             )
     draw_velocity_legend(picture, legend + 8)
     if len(drawn) < len(panels):
-        note = f"{len(panels) - len(drawn)} more panels are not drawn"
+        note = f"{counted(len(panels) - len(drawn), 'more panel')} not drawn"
         write(picture, (LEFT, legend + 8), note, "lm")
     save(picture, Path(path))
 

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from .bar_lines import QUARTERS_PER_BAR
+from .counted import counted
 from .drum_song import DrumSong, SongLayout
 from .errors import PianoRollError
 from .midi_file import DEFAULT_BPM, DRUM_CHANNEL, MAX_BARS, microseconds_per_quarter
@@ -82,7 +83,8 @@ def layout_like(song: DrumSong, num_bars: int, lead_in_bars: int) -> SongLayout:
     layout = song.layout
     if num_bars < song.num_bars:
         raise PianoRollError(
-            f"piano_roll: found {num_bars} bars, expected the {song.num_bars} of {song.name}"
+            f"piano_roll: found {counted(num_bars, 'bar')}, expected the {song.num_bars} of "
+            f"{song.name}"
         )
     if lead_in_bars and layout.start_tick < 0:
         raise ValueError(
@@ -163,7 +165,8 @@ def placed_hits(
         ticks = np.where(ticks < 0, ticks + layout.end_tick, ticks)
     is_inside = 2 * steps_per_bar * ticks >= -QUARTERS_PER_BAR * layout.ticks_per_quarter
     if not is_inside.all():
-        text = f"{name}: {np.count_nonzero(~is_inside)} hits lie before its pickup: left out"
+        hits = counted(int(np.count_nonzero(~is_inside)), "hit")
+        text = f"{name}: {hits} left out, before its pickup"
         warnings.warn(text, stacklevel=5)
     ticks = np.maximum(ticks, 0)
     order = np.argsort(ticks, kind="stable")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .bar_lines import QUARTERS_PER_BAR, Stretch, find_stretches, metre_error
+from .counted import counted
 from .drum_notes import DrumNotes, Remark, bpm_at, merge_remark
 from .midi_file import MidiContent
 from .piano_roll import adjust_time, piano_roll, quantize, split_sequence
@@ -86,7 +87,7 @@ def read_training_windows(
     num_hits = sum(part.num_hits for part in found)
     remarks = notes.remarks + merge_remark(sum(part.num_merged for part in found), num_hits)
     if others := len(notes.ticks) - num_hits:
-        text = f"{others} of {len(notes.ticks)} notes lie in bars of another metre: left out"
+        text = f"{others} of {counted(len(notes.ticks), 'note')} left out, in bars of another metre"
         remarks += (Remark("other metres", text),)
     rolls, timings, bpm, start_bar = (
         np.concatenate([part[column] for part in found]) for column in range(4)

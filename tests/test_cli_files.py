@@ -200,7 +200,7 @@ def test_pitches_are_read_by_the_map_that_is_chosen(run, tmp_path, capsys):
     run("humanize song.mid --pitch_map roland_td11 --dry_run")
     printed, errors = capsys.readouterr()
     assert printed == "song.mid  1 bars, 120 bpm, channel 10, 2 (1 left out) hits in\n"
-    assert errors.startswith("musicvae humanize: song.mid: 1 of 2 notes have pitches that")
+    assert errors.startswith("musicvae humanize: song.mid: 1 of 2 notes left out, of pitches that")
 
 
 def test_what_is_merged_or_left_out_is_said(run, tmp_path, capsys):

@@ -95,7 +95,9 @@ def test_unknown_pitches_are_counted_in_one_remark():
     assert notes.counts.notes == 5
     ((kind, text),) = notes.remarks
     assert kind == "unknown pitches"
-    assert text == ("4 of 5 notes have pitches that the pitch map does not know: 4 (3), 100 (1)")
+    assert text == (
+        "4 of 5 notes left out, of pitches that the pitch map does not know: 4 (3), 100 (1)"
+    )
 
 
 def test_notes_that_the_end_cuts_off_are_counted():
@@ -104,7 +106,7 @@ def test_notes_that_the_end_cuts_off_are_counted():
     assert notes.counts.cut_off == 1
     ((kind, text),) = notes.remarks
     assert kind == "cut off notes"
-    assert text == "1 notes start and end together with the file: left out"
+    assert text == "1 note left out, of no length at the end of the file"
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_merged_notes_are_counted():
     assert song.counts.merged == 1
     ((kind, text),) = song.remarks
     assert kind == "merged notes"
-    assert text == "1 of 3 notes share step and drum with a louder one: left out"
+    assert text == "1 of 3 notes merged with a louder one on the same step and drum"
 
 
 def test_each_remark_is_one_warning_that_names_the_file():
@@ -217,8 +217,8 @@ def test_each_remark_is_one_warning_that_names_the_file():
         MusicVAEProcessor().read(drum_file(*events), name="take.mid")
     assert [str(warning.message) for warning in caught] == [
         "take.mid: found no note on channel 10: channel 1, the only one, is read",
-        "take.mid: 1 of 3 notes have pitches that the pitch map does not know: 4 (1)",
-        "take.mid: 1 of 2 notes share step and drum with a louder one: left out",
+        "take.mid: 1 of 3 notes left out, of pitches that the pitch map does not know: 4 (1)",
+        "take.mid: 1 of 2 notes merged with a louder one on the same step and drum",
     ]
 
 

@@ -344,7 +344,7 @@ def test_a_summary_has_a_line_a_reason_with_three_examples_and_a_log_every_case(
     dataset, (message,) = prepare_with_warnings()
     assert files_of(dataset) == {"train": {"train/a.mid", "train/b.mid", "train/flams.mid"}}
     head, *lines = message.splitlines()
-    log = head.removeprefix(f"{folder}: 7 files are left out, and something of 1; see ")
+    log = head.removeprefix(f"{folder}: 7 files left out, and something of 1; see ")
     assert lines == [
         f"  5 left out: {NOT_MIDI}: train/bad-0.mid, train/bad-1.mid, train/bad-2.mid, ...",
         "  1 left out: A recording longer than any performance, or shorter than what is asked of "
@@ -368,7 +368,7 @@ def test_unusable_files_are_found_before_the_split_is_made(prepare, fill, folder
     before = files_of(prepare())
     for number in range(10, 40):
         (folder / f"{number}.mid").write_bytes(b"la la la")
-    with pytest.warns(UserWarning, match="30 files are left out"):
+    with pytest.warns(UserWarning, match="30 files left out"):
         assert files_of(prepare()) == before
 
 
@@ -377,7 +377,7 @@ def test_a_stream_sums_up_as_well(fill, folder):
     (folder / "train/bad.mid").write_bytes(b"")
     with pytest.warns(
         UserWarning,
-        match="drums: 1 files are left out, .*\n  1 left out: Not a Standard",
+        match="drums: 1 file left out, .*\n  1 left out: Not a Standard",
     ):
         MidiFolder(folder).as_streaming_dataset("train")
 

@@ -229,7 +229,7 @@ def test_hits_before_a_pickup_are_left_out_with_a_warning_and_early_ones_are_not
     song = read(drum_file(*PICKUP, ending_at(480 + 3 * BAR)))
     roll, timing = one_hit(step=12, timing=-0.25)
     roll[0, [0, 11]] = 100
-    with pytest.warns(UserWarning, match="^midi: 2 hits lie before its pickup: left out"):
+    with pytest.warns(UserWarning, match="^midi: 2 hits left out, before its pickup"):
         assert onsets(processor.decode(roll[None], timing[None], like=song).data) == [0]
 
 

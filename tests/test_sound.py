@@ -187,7 +187,7 @@ def test_a_pickup_sounds_from_the_start_of_its_file():
 
 def test_hits_before_a_pickup_are_left_out_with_a_warning():
     song = read(time_signature(0, 1, 4), time_signature(480, 4, 4), note_on(480))
-    with pytest.warns(UserWarning, match="1 hits lie before its pickup: left out"):
+    with pytest.warns(UserWarning, match="1 hit left out, before its pickup"):
         sound = render(roll_of((SNARE, 3, 100), steps=32), like=song)
     assert not sound.any()
 

@@ -74,7 +74,7 @@ def test_a_window_never_holds_a_bar_of_another_metre():
     assert windows.piano_roll[:, 0, [0, 16]].tolist() == [[100, 100]] * 4
     ((kind, text),) = windows.remarks
     assert kind == "other metres"
-    assert text == "1 of 7 notes lie in bars of another metre: left out"
+    assert text == "1 of 7 notes left out, in bars of another metre"
 
 
 def test_an_early_hit_belongs_to_the_line_after_it_also_where_the_metre_changes():
@@ -111,4 +111,4 @@ def test_merged_notes_are_said():
     windows = windows_of(note_on(0), note_on(5), *kicks(1))
     ((kind, text),) = windows.remarks
     assert kind == "merged notes"
-    assert text == "1 of 3 notes share step and drum with a louder one: left out"
+    assert text == "1 of 3 notes merged with a louder one on the same step and drum"

@@ -47,7 +47,7 @@ def launch_two(output_dir: Path, **arguments) -> Path:
     """Trains in two processes by the launcher, see `traced_training`."""
     script = Path(traced_training.__file__)
     printed = launch(output_dir, *TWO_PROCESSES, script=script, **DATA | arguments)
-    assert "2 process(es) on cpu" in printed
+    assert "2 processes on cpu" in printed
     return output_dir
 
 

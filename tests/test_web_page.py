@@ -494,8 +494,8 @@ def test_pythons_midi_is_read(go, tmp_path):
         ([(0, 36), (1, 38)], "found notes on channels 1, 2"),
         ([(9, 1)], "found no pitch of a General MIDI kit"),
         ([(3, 36)], "read channel 4"),
-        ([(9, 36), (9, 1)], "1 notes of no drum (pitches 1)"),
-        ([(9, 36), (9, 36)], "1 softer notes on the same step are left out"),
+        ([(9, 36), (9, 1)], "1 note of no drum (pitches 1)"),
+        ([(9, 36), (9, 36)], "1 note merged with a louder one on the same step"),
     ],
     ids=["no notes", "metre", "channels", "no drums", "one channel", "pitches", "merged"],
 )

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
+from processing.counted import counted
 from processing.picture import draw_piano_rolls
 
 from ..data.batches import collate, num_windows
@@ -79,11 +80,13 @@ def describe(
     if windows is not None:
         epoch_steps = windows / training.batch_size
         size = f"{windows} training windows, {epoch_steps:.1f} steps an epoch"
+    processes = counted(accelerator.num_processes, "process", "processes")
     lines = {
-        "Model": f"{config.decoder}, {config.bars} bars, {parameters / 1e6:.1f} million parameters",
+        "Model": f"{config.decoder}, {counted(config.bars, 'bar')}, {parameters / 1e6:.1f} million "
+        "parameters",
         "Data": f"{arguments.data.source}, {size}",
         "Training": f"to step {training.max_steps} from {progress.step}, {training.batch_size} "
-        f"sequences a step, {accelerator.num_processes} process(es) on {accelerator.device.type}, "
+        f"sequences a step, {processes} on {accelerator.device.type}, "
         f"mixed precision {accelerator.mixed_precision}",
         "Output": training.output_dir,
     }
@@ -123,7 +126,7 @@ def log_step(
     bar.set_postfix_str(
         f"loss {scalars['train/loss']:.1f}, KL {scalars['train/kl_bits']:.1f} bits, "
         f"{speed['train/sequences_per_second']:.0f} sequences/s"
-        + (f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else "")
+        + (f", {counted(progress.skipped_steps, 'step')} skipped" if progress.skipped_steps else "")
     )
 
 

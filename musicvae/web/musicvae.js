@@ -423,7 +423,7 @@ export function readMidi(bytes, grid, pitchMap) {
   const unknown = notes.filter((note) => !drumOf.has(note.pitch)).map((note) => note.pitch);
   if (unknown.length === notes.length) throw new MidiError("found no pitch of a General MIDI kit");
   if (unknown.length) {
-    notices.push(`${unknown.length} notes of no drum (pitches ${[...new Set(unknown)].join(", ")})`);
+    notices.push(`${counted(unknown.length, "note")} of no drum (pitches ${[...new Set(unknown)].join(", ")})`);
   }
   const windows = quantize(midi, notes, grid, drumOf, notices);
   const bpm = 6e7 / (midi.tempos[0]?.microseconds || 5e5);
@@ -453,7 +453,7 @@ function quantize(midi, notes, grid, drumOf, notices) {
     if (pianoRoll[cell] >= velocity) continue; // of two hits of a drum on a step the louder stays
     [pianoRoll[cell], timings[cell]] = [velocity, timing];
   }
-  if (merged) notices.push(`${merged} softer notes on the same step are left out`);
+  if (merged) notices.push(`${counted(merged, "note")} merged with a louder one on the same step`);
   return windows;
 }
 
@@ -1220,7 +1220,7 @@ export class Page {
     this.show(drums);
     this.writeAddress(isNew);
     const what = { seed: `Groove ${source.seed}`, pad: "Between four grooves" };
-    this.say(`${what[source.kind] ?? "A variation"}: ${countHits(drums)} hits.`);
+    this.say(`${what[source.kind] ?? "A variation"}: ${counted(countHits(drums), "hit")}.`);
   }
 
   async generate(model, source, { temperature, style, attributes }) {
@@ -1238,7 +1238,7 @@ export class Page {
     this.say("The model is being loaded…");
     const drums = await model.transform(this.drums, options);
     const done = { humanize: "Humanized", add: "Hi-hat added", tap: "Drums for your rhythm" };
-    this.setDrums(drums, `${done[task]}: ${countHits(drums)} hits.`);
+    this.setDrums(drums, `${done[task]}: ${counted(countHits(drums), "hit")}.`);
   }
 
   edit(cell, velocity) {
@@ -1248,7 +1248,7 @@ export class Page {
     if (!velocity) drums.timing[cell] = 0;
     const isNew = this.source.kind !== "drums";
     const hint = this.tasks.includes("humanize") ? " Humanize gives it a drummer's touch." : "";
-    this.setDrums(drums, `Edited: ${countHits(drums)} hits.${hint}`, isNew);
+    this.setDrums(drums, `Edited: ${counted(countHits(drums), "hit")}.${hint}`, isNew);
     if (velocity && this.player.context && !this.player.playing) {
       this.player.audition(Math.floor(cell / this.grid.steps), velocity);
     }
@@ -1526,8 +1526,8 @@ export class Page {
       const first = midi.windows.findIndex((window) => countHits(window) > 0);
       element("windows").value = first;
       const notices = midi.notices.map((notice) => `; ${notice}`).join("");
-      const hits = countHits(this.windows[first]);
-      this.setDrums(this.windows[first], `${file.name}: ${hits} hits in four bars${notices}.`);
+      const hits = counted(countHits(this.windows[first]), "hit");
+      this.setDrums(this.windows[first], `${file.name}: ${hits} in four bars${notices}.`);
       element("file").value = "";
     });
   }
@@ -1547,6 +1547,7 @@ export class Page {
   }
 }
 
+const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const countHits = (drums) => drums.pianoRoll.reduce((count, velocity) => count + (velocity > 0), 0);
 /** The seed of the draws between four grooves: that of the first, so that it sounds as it does alone. */
 const padSeed = (corners) => corners.find(Number.isInteger) ?? 0;
