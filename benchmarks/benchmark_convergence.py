@@ -43,8 +43,8 @@ def print_time(arguments: argparse.Namespace, folder: str) -> None:
                 if float(match[1]) >= arguments.elbo:
                     training.terminate()
                     training.communicate()  # it still writes a checkpoint, and says so
-                    break
-    if training.returncode > 0:
+                    return
+    if training.returncode:
         raise SystemExit(training.returncode)
 
 
