@@ -36,6 +36,15 @@ RANGES = {
     "timing_bins": (0, 999),
 }
 MAX_STEPS, MAX_STYLES = 1 << 14, 64
+# By which transformers reads other files than a MusicVAE has, or fetches code to run.
+LOADING_FIELDS = (
+    "quantization_config",
+    "transformers_weights",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+)
 
 
 @strict
@@ -146,8 +155,9 @@ class MusicVAEConfig(PreTrainedConfig):
             found = fields.get(name)
             if found is not None and str(found).removeprefix("torch.") not in DTYPES:
                 raise ValueError(f"{name}: found {found!r:.80}, expected one of {DTYPES}")
-        if fields.get("quantization_config") is not None:
-            raise ValueError("quantization_config: found one, expected none")
+        for name in LOADING_FIELDS:
+            if fields.get(name) is not None:
+                raise ValueError(f"{name}: found one, expected none")
         return super().from_dict(LEGACY_DEFAULTS | fields, **kwargs)
 
     def validate_sizes(self):

@@ -1,5 +1,6 @@
 """Checks of a saved model's files, before memory is taken for what they ask for."""
 
+import json
 import os
 from typing import Any
 
@@ -51,19 +52,55 @@ def weight_shapes(
     Raises:
         PretrainedModelError: the file is damaged.
     """
-    name = f"model.{variant}.safetensors" if variant else WEIGHTS
-    path = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **where)
-    if path is None:
-        return None
-    with open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
+    paths = weight_files(place, variant, **where)
+    shapes = {}
     try:
-        if header_bytes > MAX_HEADER_BYTES:
-            raise SafetensorError(f"header too large: {header_bytes} bytes")
-        with safe_open(path, "pt") as tensors:
-            names = tensors.keys()
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+        for path in paths or []:
+            with open(path, "rb") as file:
+                header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > MAX_HEADER_BYTES:
+                raise SafetensorError(f"header too large: {header_bytes} bytes")
+            with safe_open(path, "pt") as tensors:
+                names = tensors.keys()
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise PretrainedModelError(
             f"{place}: found damaged weights ({error!s:.200}), expected a whole safetensors file"
         ) from error
+    return None if paths is None else shapes
+
+
+def weight_files(
+    place: str | os.PathLike, variant: str | None = None, **where: Any
+) -> list[str] | None:
+    """The paths of the saved weights: of one file, or of the parts that an index names.
+
+    Returns:
+        None where there is neither.
+
+    Raises:
+        PretrainedModelError: the index is damaged, or names what is not next to it.
+        OSError: a part is missing.
+    """
+    suffix = f".{variant}" if variant else ""
+    name, index_name = f"model{suffix}.safetensors", f"{WEIGHTS}.index{suffix}.json"
+    optional = {"_raise_exceptions_for_missing_entries": False}
+    path = cached_file(place, name, **where, **optional)
+    if path is not None:
+        return [path]
+    index = cached_file(place, index_name, **where, **optional)
+    if index is None:
+        return None
+    try:
+        with open(index, "rb") as file:
+            content = json.loads(file.read(MAX_CONFIG_BYTES))
+        parts = sorted(set(content["weight_map"].values()))
+        if not isinstance(content["metadata"], dict):
+            raise TypeError("no metadata")
+        if any(os.path.basename(part) != part for part in parts):
+            raise ValueError("a path of a part")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise PretrainedModelError(
+            f"{place}: found a damaged {index_name} ({error!s:.200}), expected the index of weights"
+        ) from error
+    return [cached_file(place, part, **where) for part in parts]

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +242,34 @@ def write(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
-def edit_config(**fields: Any) -> Callable[[Path], object]:
+def edit_json(name: str, **fields: Any) -> Callable[[Path], object]:
     def damage(folder: Path) -> None:
-        path = folder / "config.json"
+        path = folder / name
         path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
     return damage
 
 
-NAME, SHAPE = "encoder.mean.weight", "(6, 14)"
+edit_config = partial(edit_json, "config.json")
+
+
+def save_in_parts(model: MusicVAEModel, folder: Path) -> None:
+    model.save_pretrained(folder, max_shard_size="5KB")
+    (folder / WEIGHTS).unlink(missing_ok=True)
+
+
+def in_parts(edit: Callable[[Path], object]) -> Callable[[Path], None]:
+    """A damage to a model whose weights are in several files."""
+
+    def damage(folder: Path) -> None:
+        save_in_parts(MusicVAEModel.from_pretrained(folder), folder)
+        edit(folder)
+
+    return damage
+
+
+NAME = "encoder.mean.weight"
+INDEX = f"{WEIGHTS}.index.json"
 DAMAGES = {
     "no config": (remove("config.json"), "found no config.json, expected one of 'musicvae'"),
     "config of another model": (
@@ -278,10 +298,19 @@ DAMAGES = {
         edit_config(bars=256, steps_per_bar=1920),
         r"config.json: .*bars \* steps_per_bar: found 491520, expected at most 16384",
     ),
-    "config of a quantized model": (
-        edit_config(quantization_config={"quant_method": "bitsandbytes"}),
-        "config.json: quantization_config: found one, expected none",
-    ),
+    **{
+        f"config with {name}": (
+            edit_config(**{name: value}),
+            f"config.json: {name}: found one, expected none",
+        )
+        for name, value in {
+            "quantization_config": {"quant_method": "bitsandbytes"},
+            "transformers_weights": "other.safetensors",
+            "attn_implementation": "kernels-community/evil",
+            "_attn_implementation": "kernels-community/evil",
+            "experts_implementation": "evil/evil",
+        }.items()
+    },
     "config with words for numbers": (
         edit_config(bars="four"),
         "config.json: TypeError: Field 'bars' expected int, got str",
@@ -326,6 +355,18 @@ DAMAGES = {
     "weights of another shape than the config asks for": (
         edit_config(latent_size=4096, encoder_hidden_size=8192, encoder_num_layers=16),
         "found weights with no encoder.lstm.* more, expected those of the config",
+    ),
+    "weights in parts of another shape": (
+        in_parts(edit_config(encoder_num_layers=16)),
+        "found weights with no encoder.lstm.* more, expected those of the config",
+    ),
+    "weights in parts of which one is elsewhere": (
+        in_parts(edit_json(INDEX, weight_map={NAME: "../other.safetensors"})),
+        f"found a damaged {INDEX} .a path of a part.*, expected the index",
+    ),
+    "an index without its parts": (
+        in_parts(edit_json(INDEX, weight_map=None)),
+        f"found a damaged {INDEX} .*, expected the index",
     ),
     "weights that are cut off": (
         cut_off,
@@ -425,6 +466,12 @@ def test_a_config_is_taken_instead_of_the_models_own(kind, folder, tmp_path):
     model = MusicVAEModel.from_pretrained(weights, config=given)
     assert model.config.max_beta == 0.5
     np.testing.assert_equal(contents(model)["drums"], pull(folder)["drums"])
+
+
+def test_weights_in_parts_are_the_same(folder, tmp_path):
+    save_in_parts(MusicVAEModel.from_pretrained(folder), tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    np.testing.assert_equal(pull(tmp_path), pull(folder))
 
 
 def test_all_else_goes_to_transformers(folder, tmp_path):
