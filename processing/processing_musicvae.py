@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
+from transformers.utils import cached_file
 
 from .bar_lines import QUARTERS_PER_BAR
 from .drum_kit import PITCH_MAPS, pitches_of, resolve_pitch_map
@@ -36,6 +37,18 @@ from .regular_files import read_regular_file
 from .song_writer import TICKS_PER_QUARTER, drums_in_place, write_song
 from .training_windows import TrainingWindows, read_training_windows
 
+CONFIG = "processor_config.json"
+MAX_CONFIG_BYTES = 1 << 20
+# The arguments of `from_pretrained` that say where the files are.
+PLACE_ARGUMENTS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "revision",
+    "subfolder",
+    "token",
+)
 SETTINGS = ("bars", "steps_per_bar", "hop_bars", "pitch_map", "channel", "adjust_mode")
 
 # Or an object that writes itself to a binary file, as `pretty_midi.PrettyMIDI` does.
@@ -112,6 +125,7 @@ class MusicVAEProcessor(ProcessorMixin):
             ProcessorConfigError: there is no processor_config.json of this class, or it has
                 invalid settings. A pitch map that it names is never a file: it may be a stranger's.
         """
+        cls._check_size(pretrained_model_name_or_path, **kwargs)
         try:
             settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
             found = settings.get("processor_class")
@@ -149,6 +163,17 @@ class MusicVAEProcessor(ProcessorMixin):
                 f"{pretrained_model_name_or_path}: processor_config.json: {error!s:.400}"
             ) from error
         return settings, unused
+
+    @staticmethod
+    def _check_size(place: str | os.PathLike, **kwargs: Any) -> None:
+        """Refuses a processor_config.json that is too long, before it is read."""
+        where = {name: kwargs[name] for name in PLACE_ARGUMENTS if name in kwargs}
+        path = cached_file(place, CONFIG, _raise_exceptions_for_missing_entries=False, **where)
+        if path is not None and os.path.getsize(path) > MAX_CONFIG_BYTES:
+            raise ProcessorConfigError(
+                f"{place}: found a {CONFIG} of {os.path.getsize(path)} bytes, expected at most "
+                f"{MAX_CONFIG_BYTES}"
+            )
 
     def __call__(
         self, midi: MidiInput | Sequence[MidiInput], return_tensors: str | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -268,6 +269,15 @@ def test_checksums_that_leave_a_file_out(name, checkpoint):
         (checkpoint / "checksums.json").write_text(json.dumps(kept))
         with pytest.raises(CheckpointError, match=f"^{checkpoint}/checksums.json: found no checks"):
             check_whole(checkpoint)
+
+
+@pytest.mark.parametrize("name", [*FILES, "checksums.json"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(name, checkpoint, tmp_path):
+    (checkpoint / name).unlink()
+    os.mkfifo(checkpoint / name)
+    assert checkpoints(tmp_path) == [checkpoint]
+    with pytest.raises(CheckpointError, match=f"^{checkpoint}: found no {name}, expected"):
+        check_whole(checkpoint)
 
 
 def test_what_a_file_manager_leaves_in_a_checkpoint_is_no_damage(checkpoint):

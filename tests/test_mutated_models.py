@@ -2,8 +2,8 @@
 
     pytest -m exhaustive -s tests/test_mutated_models.py
 
-prints how many of many more ended how, with the longest time and the most memory. None may take
-more than a second of processor time or 500 MB.
+prints how many of many more ended how, and the most processor time and memory of one. None may
+take more than a second of processor time or 500 MB.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
     pytest -m exhaustive -s tests/test_mutations.py
 
-prints how many of many more ended how, with the longest time and the most memory.
+prints how many of many more ended how, and the most processor time and memory of one.
 """
 
 import csv

@@ -654,6 +654,14 @@ def test_a_folder_without_its_settings_is_refused(content, found, tmp_path):
         MusicVAEProcessor.from_pretrained(tmp_path)
 
 
+def test_settings_that_are_long_are_refused_without_being_read(tmp_path):
+    path = tmp_path / "processor_config.json"
+    path.touch()
+    os.truncate(path, 3 << 30)  # of holes
+    with pytest.raises(ProcessorConfigError, match="found a processor_config.json of 3221225472"):
+        MusicVAEProcessor.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
 def test_what_is_no_regular_file_is_named_and_not_waited_for(kind, tmp_path):
     path = tmp_path / "take.mid"

@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
+from processing.regular_files import read_regular_file
+
 from ..atomic import discard_folder, put_in_place, remove_folder, unfinished
 from .arguments import Arguments, TrainingArguments
 
@@ -398,8 +400,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(MAX_JSON_BYTES))
+        value = json.loads(read_regular_file(path, MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: found {brief(error)}, expected JSON: the file is damaged"
