@@ -1,5 +1,6 @@
 """A model and its processor, with the model's verbs on MIDI files."""
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,21 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import hf_hub_download
 
-from processing import MusicVAEProcessor, render, render_soundfont, write_wav
+from processing import MidiProcessor, render, render_soundfont, write_wav
 from processing.drum_kit import DRUM_NAMES, NUM_PITCHES, pitches_of
 from processing.drum_song import DrumSong
+from processing.errors import MissingLibraryError
 from processing.midi_file import DRUM_CHANNEL, microseconds_per_quarter
 from processing.piano_roll import join_windows
 from processing.picture import draw_piano_rolls
 
 from .exporting import exported_folder
-from .onnx_model import OnnxModel
+from .onnx_model import OnnxModel, read_description
 from .paths import RELEASED, cache_folder
 from .tasks import TASKS
 
 RELEASES = {task.verb: task for task in TASKS.values()}
+BACKENDS = {"torch": "torch", "onnx": "onnxruntime"}  # and the library that each needs
+TORCH_ALTERNATIVE = ', or pip install -e ".[onnx]" and choose the backend onnx (--backend onnx)'
 
 Midi = str | os.PathLike | DrumSong
 
@@ -40,7 +43,7 @@ class Drums:
 
     piano_roll: np.ndarray
     timing: np.ndarray
-    processor: MusicVAEProcessor
+    processor: MidiProcessor
     bpm: float | None = None
     song: DrumSong | None = None
 
@@ -132,7 +135,7 @@ class Drummer:
         processor: reads and writes.
     """
 
-    def __init__(self, backend: "TorchBackend | OnnxBackend", processor: MusicVAEProcessor):
+    def __init__(self, backend: "TorchBackend | OnnxBackend", processor: MidiProcessor):
         self.backend = backend
         self.processor = processor
 
@@ -321,31 +324,50 @@ def load(
         backend: "torch", or "onnx", which runs exported models with onnxruntime; another model is
             exported into the user's cache first, which takes torch once.
         reading: how files are read instead of as the model's processor says: `pitch_map`,
-            `channel` or `adjust_mode`, see `MusicVAEProcessor`.
+            `channel` or `adjust_mode`, see `MidiProcessor`.
 
     Raises:
         OSError: there is no such model.
-        ValueError: the model is damaged, or there is no such device.
+        ValueError: the model is damaged, or there is no such device or backend.
+        MissingLibraryError: the backend's library is not installed.
     """
+    check_backend(backend)
     place = find_model(name)
     if backend == "torch":
-        return Drummer(TorchBackend.load(place, device), load_processor(name, **reading))
-    if backend != "onnx":
-        raise ValueError(f"backend: found {backend!r}, expected 'torch' or 'onnx'")
+        return Drummer(TorchBackend.load(place, device), load_processor(place, **reading))
     model = OnnxModel(exported_folder(place, cache_folder()))
-    return Drummer(OnnxBackend(model), load_exported_processor(model, **reading))
+    return Drummer(OnnxBackend(model), exported_processor(model.description, reading))
 
 
-def load_exported_processor(model: OnnxModel, **reading: Any) -> MusicVAEProcessor:
-    """The processor of an exported model, see `load`."""
-    config = model.config
-    reading.setdefault("pitch_map", model.description["pitch_map"])
-    return MusicVAEProcessor(bars=config["bars"], steps_per_bar=config["steps_per_bar"], **reading)
+def check_backend(name: str) -> None:
+    """Raises an error unless a backend is known and its library installed, see `load`."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend: found {name!r}, expected 'torch' or 'onnx'")
+    library = BACKENDS[name]
+    if importlib.util.find_spec(library) is None:
+        raise MissingLibraryError(
+            f'{library}: found none, expected it for the backend {name}: pip install -e ".[{name}]"'
+            + TORCH_ALTERNATIVE * (name == "torch")
+        )
 
 
-def load_processor(name: str | os.PathLike, **reading: Any) -> MusicVAEProcessor:
+def load_processor(
+    name: str | os.PathLike, backend: str = "torch", **reading: Any
+) -> MidiProcessor:
     """The processor of a model, see `load`."""
-    return MusicVAEProcessor.from_pretrained(find_model(name), **reading)
+    check_backend(backend)
+    place = find_model(name)
+    if backend == "onnx":
+        folder = exported_folder(place, cache_folder())
+        return exported_processor(read_description(folder), reading)
+    from processing import MusicVAEProcessor
+
+    return MusicVAEProcessor.from_pretrained(place, **reading)
+
+
+def exported_processor(description: dict[str, Any], reading: dict[str, Any]) -> MidiProcessor:
+    config, reading = description["config"], {"pitch_map": description["pitch_map"]} | reading
+    return MidiProcessor(bars=config["bars"], steps_per_bar=config["steps_per_bar"], **reading)
 
 
 def find_model(name: str | os.PathLike) -> str | os.PathLike:
@@ -363,6 +385,13 @@ def find_model(name: str | os.PathLike) -> str | os.PathLike:
             f"trained: accelerate launch train_accelerate.py --config {task.recipe}"
         )
     if not os.path.isdir(name):
+        try:
+            from huggingface_hub import hf_hub_download
+        except ImportError as error:
+            raise FileNotFoundError(
+                f"model: found no folder {name}; one on the Hub needs huggingface_hub: "
+                'pip install -e ".[torch]"'
+            ) from error
         try:  # once, where a loader would ask, and wait, for each of many files
             hf_hub_download(os.fspath(name), "config.json")
         except (OSError, ValueError) as error:
@@ -388,7 +417,7 @@ def usable_device(name: str):
     return device
 
 
-def reader_for(verb: str, processor: MusicVAEProcessor) -> MusicVAEProcessor:
+def reader_for(verb: str, processor: MidiProcessor) -> MidiProcessor:
     """The processor that reads files for a verb; for a tap it takes every pitch and, unless one is
     chosen, every channel."""
     if verb != "tap_to_drums":
@@ -396,7 +425,7 @@ def reader_for(verb: str, processor: MusicVAEProcessor) -> MusicVAEProcessor:
     pitch_map = dict(zip(DRUM_NAMES, map(list, pitches_of(processor.pitch_map)), strict=True))
     known = {pitch for pitches in pitch_map.values() for pitch in pitches}
     pitch_map[DRUM_NAMES[0]] += [pitch for pitch in range(NUM_PITCHES) if pitch not in known]
-    return MusicVAEProcessor(
+    return MidiProcessor(
         bars=processor.bars,
         steps_per_bar=processor.steps_per_bar,
         pitch_map=pitch_map,
@@ -405,7 +434,7 @@ def reader_for(verb: str, processor: MusicVAEProcessor) -> MusicVAEProcessor:
     )
 
 
-def _with_kit_of(song: DrumSong, processor: MusicVAEProcessor) -> DrumSong:
+def _with_kit_of(song: DrumSong, processor: MidiProcessor) -> DrumSong:
     """A song to be written with the pitches of a processor, on its channel or on the drums'."""
     pitches = tuple(group[0] for group in pitches_of(processor.pitch_map))
     channel = processor.channel if isinstance(processor.channel, int) else DRUM_CHANNEL

@@ -62,7 +62,7 @@ class OnnxModel:
         """
         folder = Path(folder)
         decoder = INT8_DECODER if int8 else DECODER
-        self.description = _read_description(folder, (ENCODER, decoder, LATENTS))
+        self.description = read_description(folder, (ENCODER, decoder, LATENTS))
         self.config = self.description["config"]
         self.num_steps = self.config["bars"] * self.config["steps_per_bar"]
         self.tensors = _read_tensors(folder, self.description)
@@ -384,18 +384,23 @@ def _last_steps(before: OnnxDrums, drums: OnnxDrums, num_steps: int) -> OnnxDrum
 
 
 def _session(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            "onnxruntime: found none, expected it for exported models: pip install onnxruntime"
-        ) from error
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a step is too small to share
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _read_description(folder: Path, needed: Sequence[str]) -> dict[str, Any]:
+def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of musicvae.json.
+
+    Args:
+        folder: of an exported model.
+        needed: names of files in it that must be whole.
+
+    Raises:
+        ExportedModelError: there is no such folder, or a file is missing or damaged.
+    """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ExportedModelError(

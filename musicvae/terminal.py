@@ -10,8 +10,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-# The packages of the extra [train] that are imported by name.
-TRAINING_PACKAGES = ("accelerate", "aiohttp", "datasets", "tensorboard", "yaml")
+# The packages of extras that are imported by name.
+EXTRAS = {
+    "torch": ("httpx2", "huggingface_hub", "jinja2", "safetensors", "torch", "transformers"),
+    "train": ("accelerate", "aiohttp", "datasets", "matplotlib", "tensorboard", "yaml"),
+}
 # How argparse writes its errors, and how they are written here.
 ARGPARSE_MESSAGES = {
     "^argument ": "",
@@ -89,11 +92,12 @@ def one_line_errors(program: str) -> Iterator[None]:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_PACKAGES:
+        extra = next((extra for extra in EXTRAS if error.name in EXTRAS[extra]), None)
+        if extra is None:
             raise
         sys.exit(
-            f"{program}: found no package {error.name}, expected those of the extra train: "
-            'pip install -e ".[train]"'
+            f"{program}: found no package {error.name}, expected those of the extra {extra}: "
+            f'pip install -e ".[{extra}]"'
         )
     except UnicodeEncodeError as error:
         sys.exit(

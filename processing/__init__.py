@@ -1,21 +1,17 @@
 """MIDI in, piano rolls out, and back, and their sound: the data side of MusicVAE.
 
-`GrooveMIDI` and `MidiFolder` are `datasets` builders; they are imported when first used, so that
-the processor alone does not need that library.
+What needs another library than NumPy is imported when it is first used: `MusicVAEProcessor` needs
+transformers, the `datasets` builders `GrooveMIDI` and `MidiFolder` need that library.
 """
 
-from transformers import AutoProcessor
-
-from .processing_musicvae import MusicVAEProcessor
+from .midi_processor import MidiProcessor
 from .sound import render, write_wav
 from .soundfont import render_soundfont
-
-MusicVAEProcessor.register_for_auto_class()
-AutoProcessor.register("musicvae", MusicVAEProcessor, exist_ok=True)
 
 __all__ = [
     "GrooveMIDI",
     "MidiFolder",
+    "MidiProcessor",
     "MusicVAEProcessor",
     "render",
     "render_soundfont",
@@ -24,6 +20,14 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "MusicVAEProcessor":
+        from transformers import AutoProcessor
+
+        from .processing_musicvae import MusicVAEProcessor
+
+        MusicVAEProcessor.register_for_auto_class()
+        AutoProcessor.register("musicvae", MusicVAEProcessor, exist_ok=True)
+        return MusicVAEProcessor
     if name == "GrooveMIDI":
         from .groove_midi import GrooveMIDI
 

@@ -17,7 +17,7 @@ from .counted import counted
 from .drum_kit import NUM_DRUMS, resolve_pitch_map
 from .errors import DatasetFolderError, MidiError
 from .folder_survey import MIDI_SUFFIXES, find_files
-from .processing_musicvae import MusicVAEProcessor
+from .midi_processor import MidiProcessor
 from .training_windows import TrainingWindows
 
 SPLITS = ("train", "validation", "test")
@@ -33,7 +33,7 @@ class DrumWindowsConfig(datasets.BuilderConfig):
     Attributes:
         version: to be raised whenever the same files give other examples than before, for
             `datasets` does not see that code has changed.
-        bars, hop_bars, steps_per_bar, pitch_map, channel, adjust_mode: see `MusicVAEProcessor`.
+        bars, hop_bars, steps_per_bar, pitch_map, channel, adjust_mode: see `MidiProcessor`.
         fingerprint: of the files in `data_dir`, for `datasets` does not see that they have changed.
     """
 
@@ -66,10 +66,10 @@ class DrumWindowsBuilder(datasets.GeneratorBasedBuilder):
         super().__init__(dataset_name=type(self).__name__, data_dir=data_dir, **kwargs)
 
     @property
-    def processor(self) -> MusicVAEProcessor:
+    def processor(self) -> MidiProcessor:
         """The processor that cuts these windows."""
         config = self.config
-        return MusicVAEProcessor(
+        return MidiProcessor(
             bars=config.bars,
             steps_per_bar=config.steps_per_bar,
             hop_bars=config.hop_bars,

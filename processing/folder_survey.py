@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .counted import counted
 from .errors import MidiError, MidiLengthError
-from .processing_musicvae import MusicVAEProcessor
+from .midi_processor import MidiProcessor
 from .regular_files import write_file
 from .training_windows import TrainingWindows
 
@@ -74,7 +74,7 @@ def find_files(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[
     return sorted(files, key=lambda name: name.split("/")), sorted(repeated)
 
 
-def survey_folder(folder: str, processor: MusicVAEProcessor) -> Survey:
+def survey_folder(folder: str, processor: MidiProcessor) -> Survey:
     """Reads all MIDI files of a folder."""
     names, repeated = find_files(folder, MIDI_SUFFIXES)
     contents = {}
@@ -94,7 +94,7 @@ def survey_folder(folder: str, processor: MusicVAEProcessor) -> Survey:
     return Survey(contents, findings)
 
 
-def read_windows(path: str, processor: MusicVAEProcessor) -> TrainingWindows:
+def read_windows(path: str, processor: MidiProcessor) -> TrainingWindows:
     """The windows of a file, at least one.
 
     Raises:

@@ -52,7 +52,7 @@ class MidiFolder(DrumWindowsBuilder):
 
     Args:
         data_dir: the folder.
-        pitch_map, hop_bars, bars, steps_per_bar, channel, adjust_mode: see `MusicVAEProcessor`.
+        pitch_map, hop_bars, bars, steps_per_bar, channel, adjust_mode: see `MidiProcessor`.
         seed: decides which files are in which split, where there are no subfolders for them.
         **kwargs: `cache_dir` and the other arguments of `datasets.DatasetBuilder`.
 

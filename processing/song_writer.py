@@ -28,12 +28,12 @@ def drums_in_place(
     """Checked drums as one piano roll and timing (9, steps), and the layout of what they become.
 
     Args:
-        piano_roll, timing, bpm, like, lead_in_bars: see `MusicVAEProcessor.decode`.
+        piano_roll, timing, bpm, like, lead_in_bars: see `MidiProcessor.decode`.
         steps_per_bar: steps in a bar.
         pitches: of a new groove.
 
     Raises:
-        PianoRollError, TempoError, ValueError: see `MusicVAEProcessor.decode`.
+        PianoRollError, TempoError, ValueError: see `MidiProcessor.decode`.
     """
     roll = np.asarray(piano_roll)
     timing = np.zeros(roll.shape, np.float32) if timing is None else np.asarray(timing)

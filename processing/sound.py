@@ -30,7 +30,7 @@ def render(
     """Drums on a synthesised kit; the same drums give the same samples.
 
     Velocity makes a hit louder and brighter. An open hi-hat rings until a closed one. Hits sound
-    where `MusicVAEProcessor.decode` writes them.
+    where `MidiProcessor.decode` writes them.
 
     Args:
         piano_roll: uint8 (9, steps), MIDI velocities; an array or a CPU tensor. Windows

@@ -109,8 +109,12 @@ def failing(monkeypatch):
             "found no package datasets, expected those of the extra train: "
             'pip install -e ".[train]"',
         ),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            'found no package torch, expected those of the extra torch: pip install -e ".[torch]"',
+        ),
     ],
-    ids=["value", "file", "training package"],
+    ids=["value", "file", "training package", "torch"],
 )
 def test_an_error_is_one_line_and_code_1(error, line, failing, capsys):
     failing(error)

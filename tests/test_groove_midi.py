@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from factories import INFO_COLUMNS, drum_file, note_on
 
-from processing import GrooveMIDI, MusicVAEProcessor, groove_midi, processing_musicvae
+from processing import GrooveMIDI, MusicVAEProcessor, groove_midi, midi_processor
 from processing.drum_kit import DRUM_NAMES
 from processing.errors import DatasetFolderError, MidiFormatError
 from processing.groove_midi import DOWNLOAD_ATTEMPTS
@@ -501,14 +501,14 @@ def test_an_archive_that_names_paths_outside_is_refused(prepare, archive, monkey
 def parsed_once():
     """Every file of the real dataset is parsed in the first of its tests only."""
     with pytest.MonkeyPatch.context() as patch:
-        read, known = processing_musicvae.read_midi, {}
+        read, known = midi_processor.read_midi, {}
 
         def read_once(data, *arguments):
             if data not in known:
                 known[data] = read(data, *arguments)
             return known[data]
 
-        patch.setattr(processing_musicvae, "read_midi", read_once)
+        patch.setattr(midi_processor, "read_midi", read_once)
         yield
 
 

@@ -177,11 +177,9 @@ def run(arguments: Namespace, name: str, verb: FileVerb) -> int | None:
 
 def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     """The function that makes the result of a job, and says what it is."""
-    from ..drummer import load, reader_for
+    from ..drummer import reader_for
 
-    options.quieten_libraries(arguments.backend)
-    place = arguments.model or verb.task
-    drummer = load(place, arguments.device, arguments.backend, **reading(arguments))
+    drummer = options.load_drummer(arguments, verb.task, **reading(arguments))
     choices = {name: getattr(arguments, name) for name in verb.options}
     if "groove" in choices:
         choices["groove"] = drummer.processor.read(arguments.groove)
@@ -215,7 +213,8 @@ def reporter(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     """The function that says what would be read for a job."""
     from ..drummer import load_processor, reader_for
 
-    processor = load_processor(arguments.model or verb.task, **reading(arguments))
+    place = arguments.model or verb.task
+    processor = load_processor(place, arguments.backend, **reading(arguments))
     reader = reader_for(verb.method, processor)
 
     def work(job: Job) -> str:

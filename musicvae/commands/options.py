@@ -3,8 +3,12 @@
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..terminal import Parser, number, whole_number
+
+if TYPE_CHECKING:
+    from ..drummer import Drummer
 
 MAX_SEED = 2**32 - 1
 
@@ -89,12 +93,15 @@ def make_output_dir(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def quieten_libraries(backend: str) -> None:
-    """One thread, for a step is too small to share, and no progress bars but our own."""
-    if backend != "torch":
-        return
-    import torch
-    from transformers.utils.logging import disable_progress_bar
+def load_drummer(arguments: argparse.Namespace, verb: str, **reading: Any) -> "Drummer":
+    """The model that the arguments name, or the released one for a verb; see `drummer.load`."""
+    from ..drummer import check_backend, load
 
-    disable_progress_bar()
-    torch.set_num_threads(1)
+    check_backend(arguments.backend)
+    if arguments.backend == "torch":
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # but for our own
+        torch.set_num_threads(1)  # a step is too small to share
+    return load(arguments.model or verb, arguments.device, arguments.backend, **reading)

@@ -38,10 +38,7 @@ def run(arguments: Namespace) -> None:
 
     from processing.picture import draw_piano_rolls
 
-    from ..drummer import load
-
-    options.quieten_libraries(arguments.backend)
-    drummer = load(arguments.model or "sample", arguments.device, arguments.backend)
+    drummer = options.load_drummer(arguments, "sample")
     grooves = drummer.sample(
         arguments.num_samples,
         arguments.bars,
