@@ -30,7 +30,14 @@ from processing.demo_grooves import write_demo_grooves
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = {
     name: (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "CONTRIBUTING.md", "docs/training.md", "docs/experiments.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/training.md",
+        "docs/experiments.md",
+        "docs/faults.md",
+    )
 }
 README, TRAINING = DOCUMENTS["README.md"], DOCUMENTS["docs/training.md"]
 
@@ -104,6 +111,14 @@ def test_every_function_that_is_named_with_its_file_is_there():
         if not re.search(rf"^(def |class |){name}\b", (ROOT / path).read_text(), re.MULTILINE)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["SECURITY.md", "docs/faults.md"])
+def test_every_test_that_is_named_exists(name):
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", DOCUMENTS[name])
+    assert len(named) > 20
+    tests = {file: (ROOT / "tests" / file).read_text(encoding="utf-8") for file, _ in named}
+    assert [test for file, test in named if f"\ndef {test}(" not in tests[file]] == []
 
 
 def test_the_table_of_recipes_is_complete():
