@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from modeling_musicvae.configuration_musicvae import LOADING_FIELDS
+
 # Values for a place in JSON that expects another, or too much.
 ODD_VALUES = [
     *(None, True, False, -1, 0, 1, 2, 1.5, 10**6, 10**30, 1e308, float("nan"), float("inf")),
@@ -63,7 +65,7 @@ def mutated_json(value: Any, rng: random.Random) -> Any:
             case 0:
                 del container[key]
             case 1 if isinstance(container, dict):
-                new = rng.choice(["evil", "dtype", "quantization_config", "auto_map"])
+                new = rng.choice(["evil", "dtype", "auto_map", *LOADING_FIELDS])
                 container[new] = odd_value(rng)
             case 2 if type(container[key]) is int:
                 container[key] += rng.choice((-1, 1))
