@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import wave
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import torch
 from modeling_musicvae.latent_space import spherical_interpolation
 from musicvae.exporting import export_model
 from musicvae.onnx_model import OnnxModel
+from musicvae.onnx_model import task_of as exported_task_of
 from musicvae.paths import RELEASED
 from musicvae.random_numbers import normals, uniforms
-from musicvae.tasks import SAMPLE_TEMPERATURE
+from musicvae.tasks import SAMPLE_TEMPERATURE, TASKS
 from musicvae.web_server import (
     RuntimeDownloadError,
     page_folders,
@@ -207,43 +208,122 @@ def test_an_address_is_the_same_drums_as_in_python(go, exports, address, setting
     assert_same_drums(shown_drums(page), (drums.piano_roll[0], drums.timing[0]))
 
 
+def given_drums(exports) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Drums to transform: uint8 and float32 (1, 9, steps)."""
+    drums = OnnxModel(exports["groove"]).sample(8)
+    return [(drums.piano_roll[i : i + 1], drums.timing[i : i + 1]) for i in range(8)]
+
+
+def transformed_in_python(model: OnnxModel, drums, seed: int):
+    match model.description["task"]:
+        case "humanize":
+            made = model.humanize(drums[0], 0.8, seed)
+        case "tap":
+            made = model.tap_to_drums(*drums, 0.8, seed)
+        case _:
+            made = model.add_drums(*drums, 0.8, seed)
+    return made.piano_roll[0], made.timing[0]
+
+
+def loaded(page, task: str):
+    """A model in the page, anew from the folder that is served."""
+    load = "task => import('./musicvae.js').then((page) => page.Model.load(`models/${task}`))"
+    return page.evaluate_handle(load, task)
+
+
+def transformed_in_page(page, model, drums, seed: int):
+    script = """
+      const [model, roll, timing, seed] = argument;
+      const drums = { pianoRoll: Uint8Array.from(roll), timing: Float32Array.from(timing) };
+      const made = await model.transform(drums, { seed, temperature: 0.8 });
+      return [[...made.pianoRoll], [...made.timing]];
+    """
+    return as_arrays(call(page, script, [model, *(each.ravel().tolist() for each in drums), seed]))
+
+
+def sampled_in_page(page, model, seed: int):
+    script = """
+      const [model, seed] = argument;
+      const made = await model.decode(await model.drawLatents(seed), { seed, temperature: 0.8 });
+      return [[...made.pianoRoll], [...made.timing]];
+    """
+    return as_arrays(call(page, script, [model, seed]))
+
+
+@pytest.mark.parametrize("task", ["humanize", "tap", "add"])
+def test_drums_are_transformed_as_in_python(go, exports, task):
+    page, model = go(), OnnxModel(exports[task])
+    page_model = loaded(page, task)
+    for seed, drums in enumerate(given_drums(exports)[:3]):
+        made = transformed_in_page(page, page_model, drums, seed)
+        assert_same_drums(made, transformed_in_python(model, drums, seed))
+
+
+@pytest.mark.parametrize(
+    ("settings", "followed"),
+    [
+        ({"input_transform": "tap"}, (True, True)),
+        ({"input_transform": "tap_fixed_velocity"}, (False, True)),
+        ({"velocity_bins": 0, "timing_bins": 0}, (False, False)),
+        ({"output": "nade"}, (False, False)),
+        ({"output": "groove", "velocity_bins": 0, "timing_bins": 0}, (True, True)),
+    ],
+    ids=["taps", "taps of one velocity", "hits alone", "nade", "groove"],
+)
+def test_drums_follow_the_feel_of_their_taps_as_in_python(
+    go, exports, folders, monkeypatch, tmp_path, settings, followed
+):
+    folder = tiny_onnx.write_tiny_export(tmp_path / "tap", "tap", **settings)
+    monkeypatch.setitem(folders, "models/tap", folder)
+    page, drums = go(), given_drums(exports)[0]
+    roll, timing = transformed_in_page(page, loaded(page, "tap"), drums, seed=1)
+    assert_same_drums((roll, timing), transformed_in_python(OnnxModel(folder), drums, seed=1))
+    steps = np.flatnonzero(roll.any(0) & drums[0][0].any(0))
+    taps = drums[0][0][:, steps]
+    tap_timing = drums[1][0][taps.argmax(0), steps]
+    same_velocity = roll[:, steps].max(0) == taps.max(0)
+    same_timing = (timing[:, steps] == tap_timing).any(0)
+    assert len(steps) > 20
+    assert (same_velocity.all(), same_timing.all()) == followed
+
+
 @pytest.fixture(scope="module")
-def released(tmp_path_factory) -> dict[str, Path]:
-    """Released models, exported."""
+def released(tmp_path_factory):
+    """The released model of a task, exported."""
     pytest.importorskip("onnxscript", reason="needs onnxscript, to export models")
-    names = {"groove": "musicvae-groove-4bar", "humanize": "musicvae-groove-4bar-humanize"}
+    names = {exported_task_of(transform): each.released for transform, each in TASKS.items()}
     root = tmp_path_factory.mktemp("released")
-    for task, name in names.items():
-        export_model(RELEASED / name, root / task)
-    return {task: root / task for task in names}
+
+    @cache
+    def export(task: str) -> Path:
+        export_model(RELEASED / names[task], root / task)
+        return root / task
+
+    return export
 
 
+@pytest.mark.parametrize("task", ["groove", "humanize", "tap", "add"])
 def test_released_models_make_the_same_drums_as_in_python(
-    open_page, released, folders, monkeypatch
+    go, exports, released, folders, monkeypatch, task
 ):
     """The two onnxruntimes may round a draw on the border of two classes to either side."""
-    for task, folder in released.items():
-        monkeypatch.setitem(folders, f"models/{task}", folder)
-    page = open_page("#seed=0")
-    groove, humanize = (OnnxModel(released[task]) for task in ("groove", "humanize"))
-    equal = []
-    for seed in range(8):
-        call(page, "await page.newGroove(argument)", seed)
-        drums = groove.sample(1, SAMPLE_TEMPERATURE, seed)
-        equal.append(is_same(shown_drums(page), drums))
-        script = """
-          const model = await page.model("humanize");
-          page.show(await model.transform(page.drums, { seed: argument, temperature: 1 }));
-        """
-        show(page, drums.piano_roll[0], drums.timing[0])
-        call(page, script, seed)
-        equal.append(is_same(shown_drums(page), humanize.humanize(drums.piano_roll, seed=seed)))
-    assert sum(equal) >= 15
+    monkeypatch.setitem(folders, f"models/{task}", released(task))
+    page, model = go(), OnnxModel(released(task))
+    page_model, equal = loaded(page, task), []
+    for seed, drums in enumerate(given_drums(exports)):
+        if task == "groove":
+            found = sampled_in_page(page, page_model, seed)
+            made = model.sample(1, 0.8, seed)
+            expected = made.piano_roll[0], made.timing[0]
+        else:
+            found = transformed_in_page(page, page_model, drums, seed)
+            expected = transformed_in_python(model, drums, seed)
+        equal.append(is_same(found, expected))
+    assert sum(equal) >= 7
 
 
-def is_same(found, drums) -> bool:
-    roll, timing = found
-    return (roll == drums.piano_roll[0]).all() and np.allclose(timing, drums.timing[0], atol=1e-6)
+def is_same(found, expected) -> bool:
+    return (found[0] == expected[0]).all() and np.allclose(found[1], expected[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("fraction", [0, 0.25, 0.5, 1])

@@ -8,15 +8,19 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from musicvae.onnx_model import TASKS
 from musicvae.tasks import SAMPLE_TEMPERATURE
 from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
 DRUMS, STEPS, LATENT_SIZE = 9, 64, 8
+INPUT_TRANSFORMS = {task: transform for transform, task in TASKS.items()}
 NUM_DRAWS = 3 * DRUMS  # hits, velocities, timings
 
 
-def write_tiny_export(folder: Path, task: str = "groove", styles: tuple[str, ...] = ()) -> Path:
-    """Writes a model that plays something like a rock beat."""
+def write_tiny_export(
+    folder: Path, task: str = "groove", styles: tuple[str, ...] = (), **settings
+) -> Path:
+    """Writes a model that plays something like a rock beat; `settings` are of its config."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(len(task))
     tensors = {
@@ -35,7 +39,9 @@ def write_tiny_export(folder: Path, task: str = "groove", styles: tuple[str, ...
     onnx.save(_encoder(rng), folder / "encoder.onnx")
     onnx.save(_decoder(rng), folder / "decoder.onnx")
     config = {"bars": 4, "steps_per_bar": 16, "num_drums": DRUMS, "latent_size": LATENT_SIZE}
-    config |= {"lookback_bars": 0, "removed_drums": [2]}
+    config |= {"lookback_bars": 0, "removed_drums": [2], "output": "categorical"}
+    config |= {"velocity_bins": 8, "timing_bins": 9, "input_transform": INPUT_TRANSFORMS[task]}
+    config |= settings
     description = {
         "format": 1,
         "name": f"tiny-{task}",

@@ -176,7 +176,8 @@ export class Model {
     }
     const given = mask(drums, fixed);
     const made = await this.decode(latents, { seed, temperature, conditioning, fixed, given });
-    return task === "tap" ? followTaps(config, made, drums, this.grid) : made;
+    if (task === "tap") return followTaps(config, made, drums, this.grid);
+    return keepFixed(made, drums, fixed);
   }
 
   shape() {
@@ -242,6 +243,15 @@ function mask(drums, fixed) {
   return {
     pianoRoll: drums.pianoRoll.map((velocity, i) => (fixed[i] ? velocity : 0)),
     timing: drums.timing.map((timing, i) => (fixed[i] === 2 ? timing : 0)),
+  };
+}
+
+/** Drums with what was given of them exactly: models know velocity and timing in classes alone. */
+function keepFixed(made, drums, fixed) {
+  const keep = (own, given) => own.map((value, i) => (fixed[i] === 2 ? given[i] : value));
+  return {
+    pianoRoll: keep(made.pianoRoll, drums.pianoRoll),
+    timing: keep(made.timing, drums.timing),
   };
 }
 
