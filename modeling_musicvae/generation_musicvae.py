@@ -55,7 +55,8 @@ class MusicVAEVerbs:
             latents: (batch, latent_size).
             temperature: of the draws; 0 takes the most likely hits at each step, with the median of
                 their velocity and timing.
-            generator: source of the draws. The same seed gives the same drums.
+            generator: source of the draws, torch's or another object with methods `rand` and
+                `randn` of a shape. The same seed gives the same drums.
             score: uint8 (batch, drums, steps), a piano roll whose hits come out exactly, so that
                 only their velocity and timing are drawn. A model that was trained with
                 `hits_as_controls` needs one.
@@ -149,10 +150,10 @@ class MusicVAEVerbs:
         """The noise (num_samples, latent_size) of each window; drawn when it is needed, so that
         longer drums begin as shorter ones do."""
         shape = (num_samples, self.config.latent_size)
-        start = draw(torch.randn, shape, generator, self.device)
+        start = draw("randn", shape, generator, self.device)
         yield start
         if num_windows > 1:
-            end = draw(torch.randn, shape, generator, self.device)
+            end = draw("randn", shape, generator, self.device)
             num_points = max(num_windows, MIN_PATH_WINDOWS)
             paths = [
                 spherical_interpolation(*ends, num_points) for ends in zip(start, end, strict=True)
@@ -452,7 +453,7 @@ class MusicVAEVerbs:
                 past = _joined(past, drawn)
             return torch.cat(windows)
         shape = (self.config.num_steps, len(latents), self.head.num_draws)
-        uniform = draw(torch.rand, shape, generator, self.device)
+        uniform = draw("rand", shape, generator, self.device)
         contexts = self._contexts(latents)
         return self.decoder.sample(contexts, temperature, uniform, conditioning, fixed, past)
 
@@ -468,10 +469,13 @@ class MusicVAEVerbs:
             )
 
 
-def draw(distribution, shape, generator, device) -> torch.Tensor:
-    """Random numbers drawn where the generator lives, so that a seed means the same everywhere."""
+def draw(distribution: str, shape, generator, device) -> torch.Tensor:
+    """Random numbers, "rand" or "randn", drawn where the generator lives, so that a seed means the
+    same everywhere."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        return getattr(generator, distribution)(shape).to(device)
     source = generator.device if generator is not None else device
-    return distribution(shape, generator=generator, device=source).to(device)
+    return getattr(torch, distribution)(shape, generator=generator, device=source).to(device)
 
 
 def _joined(past: torch.Tensor | None, frames: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from processing.picture import draw_piano_rolls
 from .exporting import exported_folder
 from .onnx_model import OnnxModel, read_description
 from .paths import RELEASED, cache_folder
+from .random_numbers import SeededDraws
 from .tasks import TASKS
 
 RELEASES = {task.verb: task for task in TASKS.values()}
@@ -99,7 +100,7 @@ class TorchBackend:
         Args:
             verb: the method's name.
             arguments: of the method; arrays become tensors.
-            seed: of all that is random.
+            seed: of all that is random, drawn as `OnnxModel` draws it.
             options: of the method.
 
         Returns:
@@ -112,11 +113,14 @@ class TorchBackend:
                 return value
             return torch.from_numpy(np.ascontiguousarray(value)).to(self.model.device)
 
-        if verb not in ("sample", "continue_drums"):
+        first_window = 0
+        if verb == "continue_drums":
+            first_window = arguments[0].shape[-1] // self.model.config.num_steps
+        elif verb != "sample":
             options["consecutive"] = True  # the windows are those of one song
+        draws = SeededDraws(seed, verb != "sample", first_window)
         options = {name: tensor(value) for name, value in options.items()}
-        generator = torch.Generator().manual_seed(seed)
-        drums = getattr(self.model, verb)(*map(tensor, arguments), generator=generator, **options)
+        drums = getattr(self.model, verb)(*map(tensor, arguments), generator=draws, **options)
         return drums.piano_roll.cpu().numpy(), drums.timing.cpu().numpy()
 
 
@@ -149,7 +153,7 @@ class Drummer:
         style: str | None = None,
         bpm: float = 120.0,
     ) -> list[Drums]:
-        """New grooves.
+        """New grooves, the first of them of the seed, the others of those that follow it.
 
         Raises:
             ValueError: the model is conditioned on drums, or an argument is out of range.
