@@ -25,7 +25,7 @@ os.environ["ACCELERATE_USE_CPU"] = "true"  # a GPU need not repeat its bits
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several would hold each other up
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
-pytest.register_assert_rewrite("training_runs")
+pytest.register_assert_rewrite("browser_page", "training_runs")
 
 
 @pytest.fixture(scope="session")
