@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from processing.counted import counted
+
 UNFINISHED = ".tmp"  # how the hidden name ends
 
 
@@ -27,6 +29,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replaced(*paths: Path) -> str:
+    """The end of a line about files, before they are written: how many are there already."""
+    number = sum(path.is_file() for path in paths)
+    return f", {counted(number, 'file')} replaced" if number else ""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from processing.piano_roll import join_windows
 from processing.picture import draw_piano_rolls
 
 from .exporting import exported_folder
+from .finding import find_model
 from .onnx_model import OnnxModel, read_description
-from .paths import RELEASED, cache_folder
+from .paths import cache_folder
 from .random_numbers import SeededDraws
-from .tasks import TASKS
+from .tasks import RELEASES, SAMPLE_BPM, SAMPLE_TEMPERATURE
 
-RELEASES = {task.verb: task for task in TASKS.values()}
+if TYPE_CHECKING:
+    from modeling_musicvae import MusicVAEModel
+
 BACKENDS = {"torch": "torch", "onnx": "onnxruntime"}  # and the library that each needs
 TORCH_ALTERNATIVE = ', or pip install -e ".[onnx]" and choose the backend onnx (--backend onnx)'
 
@@ -63,7 +66,10 @@ class Drums:
     def write_wav(
         self, path: str | os.PathLike, soundfont: str | os.PathLike | None = None
     ) -> None:
-        """Writes a WAV file, on the kit of a SoundFont or on a synthesised one."""
+        """Writes a WAV file, on the kit of a SoundFont or on a synthesised one.
+
+        It ends when the last hit has died away: as a rule after the end of the MIDI file.
+        """
         drums = self.piano_roll, self.timing, self.bpm, self.processor.steps_per_bar, self.song
         write_wav(
             path, render(*drums) if soundfont is None else render_soundfont(soundfont, *drums)
@@ -143,15 +149,20 @@ class Drummer:
         self.backend = backend
         self.processor = processor
 
+    @property
+    def model(self) -> "MusicVAEModel | OnnxModel":
+        """The model itself, whose verbs are on tensors."""
+        return self.backend.model
+
     def sample(
         self,
         num_samples: int = 1,
         bars: int | None = None,
-        temperature: float = 1.0,
+        temperature: float = SAMPLE_TEMPERATURE,
         seed: int = 0,
         attributes: Mapping[str, float] | None = None,
         style: str | None = None,
-        bpm: float = 120.0,
+        bpm: float = SAMPLE_BPM,
     ) -> list[Drums]:
         """New grooves, the first of them of the seed, the others of those that follow it.
 
@@ -372,37 +383,6 @@ def load_processor(
 def exported_processor(description: dict[str, Any], reading: dict[str, Any]) -> MidiProcessor:
     config, reading = description["config"], {"pitch_map": description["pitch_map"]} | reading
     return MidiProcessor(bars=config["bars"], steps_per_bar=config["steps_per_bar"], **reading)
-
-
-def find_model(name: str | os.PathLike) -> str | os.PathLike:
-    """The folder of the released model for a verb; another name as it is.
-
-    Raises:
-        FileNotFoundError: no model is released for the verb, or there is no model of this name.
-    """
-    if name in RELEASES:
-        task = RELEASES[name]
-        if (RELEASED / task.released).is_dir():
-            return RELEASED / task.released
-        raise FileNotFoundError(
-            f"model: found no released one for {name}, expected --model FOLDER of one that you "
-            f"trained: accelerate launch train_accelerate.py --config {task.recipe}"
-        )
-    if not os.path.isdir(name):
-        try:
-            from huggingface_hub import hf_hub_download
-        except ImportError as error:
-            raise FileNotFoundError(
-                f"model: found no folder {name}; one on the Hub needs huggingface_hub: "
-                'pip install -e ".[torch]"'
-            ) from error
-        try:  # once, where a loader would ask, and wait, for each of many files
-            hf_hub_download(os.fspath(name), "config.json")
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"model: found no folder {name}, and no such model on the Hub: {error}"
-            ) from error
-    return name
 
 
 def usable_device(name: str):

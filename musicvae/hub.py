@@ -1,11 +1,12 @@
 """Repositories of the Hugging Face Hub: opening one, and explaining why that fails."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import httpx2
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -15,6 +16,7 @@ from huggingface_hub.errors import (
 LOG_IN = "log in by `hf auth login`, or set HF_TOKEN to a token that may write"
 ELSEWHERE, OTHERWISE = "choose another repository", "try again later"
 HUB_ERRORS = (OSError, ValueError, RuntimeError, httpx2.TransportError)
+ANSWER_SECONDS = 10  # that the Hub has for an answer
 
 
 class RepositoryError(ValueError):
@@ -60,6 +62,24 @@ def open_repository(
             f"settings, or {elsewhere}"
         )
     return found
+
+
+def ask_for_model(name: str) -> None:
+    """Makes sure that the Hub has a model of a name, unless it is in the cache.
+
+    The Hub is asked once: a loader asks, and waits, for each of many files, and again and again.
+
+    Raises:
+        RepositoryError: it has none, or gives no answer.
+    """
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    print(f"Asking the Hub for {name}, up to {ANSWER_SECONDS} s", file=sys.stderr, flush=True)
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=ANSWER_SECONDS)
+    except HUB_ERRORS as error:
+        # Not `from error`: what was sent is in there, and the token with it.
+        raise RepositoryError(reason(error)) from None
 
 
 @contextmanager

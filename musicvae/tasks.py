@@ -77,6 +77,8 @@ TASKS = {
 # Of new grooves. Chosen on the validation split: with it their bars resemble one another as those
 # of drummers do.
 SAMPLE_TEMPERATURE = 0.8
+SAMPLE_BPM = 100.0  # of new grooves, in quarters a minute
+RELEASES = {task.verb: task for task in TASKS.values()}
 RECIPES = {task.released: task.recipe for task in TASKS.values()}
 
 

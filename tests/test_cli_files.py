@@ -12,7 +12,7 @@ from training_runs import tiny_model
 
 from musicvae.cli import main
 from musicvae.commands.files import VERBS
-from musicvae.drummer import find_model
+from musicvae.finding import find_model
 from processing import MusicVAEProcessor
 from processing.drum_song import DrumSong
 from processing.piano_roll import join_windows
@@ -99,12 +99,13 @@ def test_a_result_is_midi_sound_and_picture_and_a_line(verb, run, song, capsys):
     assert written() == {f"{name}.mid", f"{name}.wav", f"{name}.png"}
     result = READER.read(f"drums/{name}.mid")
     num_hits = np.count_nonzero(song.piano_roll)
-    before = f"{num_hits} and {num_hits}" if verb == "interpolate" else str(num_hits)
+    before = f"{num_hits} hits"
+    before = f"{before} and {before}" if verb == "interpolate" else before
     after = np.count_nonzero(result.piano_roll)
     bars, bpm = {"interpolate": (16, "120"), "continue": (14, "120 to 150")}.get(
         verb, (10, "120 to 150")
     )
-    line = f"drums/{name}.mid  {bars} bars, {bpm} bpm, {before} hits in, {after} out\n"
+    line = f"drums/{name}.mid  {bars} bars, {bpm} bpm, {before} in, {after} out\n"
     assert capsys.readouterr() == (line, "")
 
 
@@ -199,7 +200,7 @@ def test_pitches_are_read_by_the_map_that_is_chosen(run, tmp_path, capsys):
     (tmp_path / "song.mid").write_bytes(drum_file(note_on(0, 22), note_on(STEP, 35)))
     run("humanize song.mid --pitch_map roland_td11 --dry_run")
     printed, errors = capsys.readouterr()
-    assert printed == "song.mid  1 bars, 120 bpm, channel 10, 2 (1 left out) hits in\n"
+    assert printed == "song.mid  1 bar, 120 bpm, channel 10, 2 hits (1 left out)\n"
     assert errors.startswith("musicvae humanize: song.mid: 1 of 2 notes left out, of pitches that")
 
 
@@ -208,14 +209,14 @@ def test_what_is_merged_or_left_out_is_said(run, tmp_path, capsys):
     (tmp_path / "song.mid").write_bytes(drum_file(*events))
     assert run("humanize song.mid") == 0
     printed, errors = capsys.readouterr()
-    assert "3 (1 merged, 1 left out, 1 on other channels) hits in, 1 out" in printed
+    assert "1 bar, 120 bpm, 3 hits (1 merged, 1 left out, 1 on other channels) in, 1 out" in printed
     assert [line.partition(": ")[0] for line in errors.splitlines()] == ["musicvae humanize"] * 2
 
 
 def test_a_dry_run_makes_nothing(run, song, tmp_path, capsys):
     assert run("humanize song.mid --dry_run") == 0
     num_hits = np.count_nonzero(song.piano_roll)
-    line = f"song.mid  10 bars, 120 to 150 bpm, channel 10, {num_hits} hits in\n"
+    line = f"song.mid  10 bars, 120 to 150 bpm, channel 10, {num_hits} hits\n"
     assert capsys.readouterr() == (line, "")
     assert [path.name for path in tmp_path.iterdir()] == ["song.mid"]
 
@@ -242,23 +243,48 @@ def test_folders_and_patterns_are_read(run, tmp_path):
     assert written() == {f"{name}{suffix}" for name in names for suffix in (".mid", ".wav", ".png")}
 
 
-def test_no_file_that_is_read_and_no_result_is_overwritten(run, tmp_path):
-    for name in ("a/x.mid", "b/x.mid", "drums/x-humanize.mid"):
+def test_no_result_is_overwritten_by_another(run, tmp_path):
+    for name in ("a/x.mid", "b/x.mid"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(drum_file(note_on(0), note_on(len(name) * STEP)))
-    before = (tmp_path / "drums/x-humanize.mid").read_bytes()
-    assert run("humanize a/x.mid b/x.mid drums/x-humanize.mid") == 0
-    assert {name for name in written() if name.endswith(".mid")} == {
-        "x-humanize.mid",
-        "x-humanize-2.mid",
-        "x-humanize-3.mid",
-        "x-humanize-humanize.mid",
-    }
-    assert (tmp_path / "drums/x-humanize.mid").read_bytes() == before
+        (tmp_path / name).write_bytes(drum_file(note_on(0), note_on(3 * STEP)))
+    assert run("humanize a/x.mid b/x.mid") == 0
+    names = {name for name in written() if name.endswith(".mid")}
+    assert names == {"x-humanize.mid", "x-humanize-2.mid"}
+
+
+@pytest.mark.parametrize(
+    ("words", "result"),
+    [
+        ("humanize in -o in", "in/song-humanize.mid"),
+        ("humanize in -o in --dry_run", "in/song-humanize.mid"),
+        ("humanize in/song.mid song-humanize.mid -o .", "song-humanize.mid"),
+        ("transfer song.mid --groove song-transfer.mid -o .", "song-transfer.mid"),
+    ],
+)
+def test_a_result_that_would_replace_a_file_to_read_is_refused(words, result, run, song, capsys):
+    place = Path(result)
+    place.parent.mkdir(exist_ok=True)
+    for path in (place, Path("in/song.mid")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(Path("song.mid").read_bytes())
+    before = place.read_bytes()
+    assert run(words) == 1
+    (line,) = "".join(capsys.readouterr()).splitlines()
+    assert f": output_dir: found {result}, which is read, where the result of " in line
+    assert place.read_bytes() == before
+    assert not written(".") - {"song.mid", "in/song.mid", result}
+
+
+def test_files_that_are_replaced_are_counted(run, song, capsys):
+    Path("drums").mkdir()
+    Path("drums/song-humanize.wav").touch()
+    for number in ("1 file", "3 files"):
+        assert run("humanize song.mid") == 0
+        assert capsys.readouterr().out.endswith(f" out, {number} replaced\n")
 
 
 FAILURES = {
-    "humanize song.mid --model nowhere": "model: found no folder nowhere, and no such model on",
+    "humanize song.mid --model in/nowhere": "model: found no folder in/nowhere, expected that of",
     "humanize song.mid --model add": "found a model trained with input_transform 'remove_drums'",
     "humanize song.mid song.mid --model {sample}": "humanize: found a model trained with",
     "humanize song.mid --pitch_map nope": "pitch_map: found 'nope', expected one of",
@@ -273,7 +299,8 @@ FAILURES = {
 
 @pytest.mark.parametrize(("words", "error"), FAILURES.items(), ids=FAILURES)
 def test_a_failure_is_one_line_and_code_1(words, error, run, song, models, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "in"):
+        (tmp_path / name).mkdir()
     assert run(words.format(**models)) == 1
     (line,) = "".join(capsys.readouterr()).splitlines()
     assert error in line
@@ -295,6 +322,6 @@ def test_a_wrong_command_line_is_code_2(words, error, run, capsys):
 
 
 def test_what_is_not_released_says_how_to_train_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("musicvae.drummer.RELEASED", tmp_path)
+    monkeypatch.setattr("musicvae.finding.RELEASED", tmp_path)
     with pytest.raises(FileNotFoundError, match="train_accelerate.py --config add_hihat"):
         find_model("add")

@@ -1,5 +1,6 @@
 """New grooves from a trained model: what the command writes, and what its arguments do to it."""
 
+import inspect
 import itertools
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from training_runs import tiny_model
 from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.drum_attributes import hihat_density, measure_attributes
 from modeling_musicvae.latent_space import attribute_vectors
-from musicvae.cli import main
+from musicvae.cli import main, verb_parser
+from musicvae.drummer import Drummer
 from musicvae.random_numbers import NOISE_STREAM, normals
 from processing import MusicVAEProcessor
 
@@ -92,7 +94,16 @@ def test_more_grooves_than_can_be_looked_at_are_not_all_pictured(sample):
         assert picture.size == (900, 8 * 230 + 34)
 
 
-def test_a_file_is_replaced_by_one_of_its_name_only(sample, tmp_path):
+def test_defaults_in_python_are_those_of_the_command():
+    parameters = inspect.signature(Drummer.sample).parameters
+    arguments = vars(verb_parser("sample").parse_args([]))
+    names = ("bars", "temperature", "seed", "style", "bpm")
+    assert {name: parameters[name].default for name in names} == {
+        name: arguments[name] for name in names
+    }
+
+
+def test_a_file_is_replaced_by_one_of_its_name_only_and_this_is_said(sample, tmp_path, capsys):
     (tmp_path / "drums-0").mkdir()
     for name in ("groove-1.mid", "groove-9.mid"):
         (tmp_path / "drums-0" / name).write_text("mine")
@@ -100,6 +111,9 @@ def test_a_file_is_replaced_by_one_of_its_name_only(sample, tmp_path):
     assert set(found) == {"groove-1.mid", "groove-1.wav", "groove-9.mid", "grooves.png"}
     assert found["groove-1.mid"].startswith(b"MThd")
     assert found["groove-9.mid"] == b"mine"
+    groove, picture = capsys.readouterr().out.splitlines()
+    assert groove.endswith(" hits, 1 file replaced")
+    assert picture == f"{tmp_path}/drums-0/grooves.png"
 
 
 def test_a_seed_decides_every_byte(sample):
@@ -203,7 +217,7 @@ def test_a_file_is_no_output_folder(sample, tmp_path, capsys):
 
 def test_a_model_that_does_not_exist_is_refused(sample, tmp_path, capsys):
     error = error_of(sample, "", tmp_path / "nowhere", capsys=capsys)
-    assert f"model: found no folder {tmp_path}/nowhere, and no such model on the Hub" in error
+    assert f"model: found no folder {tmp_path}/nowhere, expected that of a model" in error
 
 
 def test_a_model_without_attribute_vectors_adds_none(sample, tmp_path, capsys):

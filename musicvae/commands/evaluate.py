@@ -48,6 +48,10 @@ def run(arguments: Namespace) -> None:
             raise ValueError("output_dir: found none, expected a folder for a model on the Hub")
         arguments.output_dir = Path(arguments.model, "evaluation")
 
+    from ..finding import require_model
+
+    require_model(arguments.model)  # before the heavy imports
+
     from ..evaluation.evaluate import Evaluation
 
     evaluation = Evaluation(

@@ -31,7 +31,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from ..atomic import replaced
     from ..exporting import export_model, exported_releases
+    from ..finding import require_model
     from ..paths import MUSICVAE_GROOVE_4BAR, cache_folder
     from ..web_server import runtime_folder, write_space
 
@@ -43,11 +45,14 @@ def run(arguments: Namespace) -> None:
             )
         cache = cache_folder()
         write_space(arguments.output_dir, exported_releases(cache), runtime_folder(cache))
+        earlier = ""
     else:
+        earlier = replaced(*arguments.output_dir.rglob("*"))
         model = arguments.model or MUSICVAE_GROOVE_4BAR
+        require_model(model)
         export_model(model, arguments.output_dir, arguments.int8)
     size = sum(path.stat().st_size for path in arguments.output_dir.rglob("*") if path.is_file())
-    print(f"Exported   {arguments.output_dir} ({size / 1e6:.1f} MB)")
+    print(f"Exported   {arguments.output_dir} ({size / 1e6:.1f} MB){earlier}")
 
 
 COMMAND = Command(

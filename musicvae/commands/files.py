@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..terminal import Parser, number, one_line, whole_number
 from . import Command, options
-from .jobs import Job, jobs, one_job
+from .jobs import RESULT_SUFFIXES, Job, jobs, one_job
 
 if TYPE_CHECKING:
     from processing.drum_song import DrumSong
@@ -154,7 +154,8 @@ def run(arguments: Namespace, name: str, verb: FileVerb) -> int | None:
     from processing.errors import MidiError
 
     find = one_job if verb.method == "interpolate" else jobs
-    found = find(arguments.files, arguments.output_dir, name)
+    others = [arguments.groove] if "groove" in verb.options else []
+    found = find(arguments.files, arguments.output_dir, name, others)
     work = reporter(arguments, verb) if arguments.dry_run else maker(arguments, verb)
     num_failed = 0
     for job in tqdm(found, disable=None if len(found) > 1 else True, leave=False):
@@ -177,6 +178,9 @@ def run(arguments: Namespace, name: str, verb: FileVerb) -> int | None:
 
 def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     """The function that makes the result of a job, and says what it is."""
+    from processing.counted import counted
+
+    from ..atomic import replaced
     from ..drummer import reader_for
 
     drummer = options.load_drummer(arguments, verb.task, **reading(arguments))
@@ -197,20 +201,23 @@ def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     def work(job: Job) -> str:
         songs = [reader.read(source, bpm=arguments.bpm) for source in job.sources]
         drums = make(*songs)
-        midi = job.result(".mid")
+        midi, sound, picture = map(job.result, RESULT_SUFFIXES)
+        earlier = replaced(midi, sound, picture)
         midi.parent.mkdir(parents=True, exist_ok=True)
         drums.write(midi)
-        drums.write_wav(job.result(".wav"), arguments.soundfont)
-        drums.draw(job.result(".png"))
+        drums.write_wav(sound, arguments.soundfont)
+        drums.draw(picture)
         speed = f"{drums.bpm:g} bpm" if drums.song is None else tempo(drums.song)
-        hits = f"{' and '.join(map(hits_in, songs))} hits in, {drums.num_hits} out"
-        return f"{midi}  {drums.num_bars} bars, {speed}, {hits}"
+        hits = f"{' and '.join(map(hits_of, songs))} in, {drums.num_hits} out"
+        return f"{midi}  {counted(drums.num_bars, 'bar')}, {speed}, {hits}{earlier}"
 
     return work
 
 
 def reporter(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     """The function that says what would be read for a job."""
+    from processing.counted import counted
+
     from ..drummer import load_processor, reader_for
 
     place = arguments.model or verb.task
@@ -221,8 +228,8 @@ def reporter(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
         lines = []
         for source in job.sources:
             song = reader.read(source, bpm=arguments.bpm)
-            facts = f"{song.num_bars} bars, {tempo(song)}, channel {song.layout.channel}"
-            lines.append(f"{source}  {facts}, {hits_in(song)} hits in")
+            bars, channel = counted(song.num_bars, "bar"), f"channel {song.layout.channel}"
+            lines.append(f"{source}  {bars}, {tempo(song)}, {channel}, {hits_of(song)}")
         return "\n".join(lines)
 
     return work
@@ -234,14 +241,17 @@ def reading(arguments: Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def hits_in(song: "DrumSong") -> str:
-    """How many hits a song has, and what became of them: 13 (2 merged, 1 left out)"""
+def hits_of(song: "DrumSong") -> str:
+    """How many hits a song has, and what became of them: 13 hits (2 merged, 1 left out)"""
+    from processing.counted import counted
+
     counts = song.counts
     left_out = sum(counts.unknown_pitches.values()) + counts.cut_off
     others = sum(counts.other_channels.values())
     lost = {"merged": counts.merged, "left out": left_out, "on other channels": others}
     parts = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
-    return f"{counts.notes} ({parts})" if parts else str(counts.notes)
+    hits = counted(counts.notes, "hit")
+    return f"{hits} ({parts})" if parts else hits
 
 
 def tempo(song: "DrumSong") -> str:

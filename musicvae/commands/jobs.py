@@ -24,33 +24,49 @@ class Job(NamedTuple):
         return self.stem.with_name(self.stem.name + suffix)
 
 
-def one_job(words: Sequence[str], folder: Path, verb: str) -> list[Job]:
-    """The job that makes one result of all files."""
+def one_job(words: Sequence[str], folder: Path, verb: str, others: Sequence[str] = ()) -> list[Job]:
+    """The job that makes one result of all files; see `jobs`."""
     sources = [Path(word) for word in words]
     name = "-".join([*(source.stem for source in sources), verb])
-    return [_free(sources, folder / name, _resolved(sources))]
+    job = Job(sources, folder / name)
+    _check(job, _resolved(sources + list(map(Path, others))))
+    return [job]
 
 
-def jobs(words: Iterable[str], folder: Path, verb: str) -> list[Job]:
+def jobs(words: Iterable[str], folder: Path, verb: str, others: Sequence[str] = ()) -> list[Job]:
     """A job for each file; none writes to a file that is read, or that another job writes.
 
     Args:
         words: files, folders and patterns; a folder's structure is kept in the results'.
         folder: for the results.
         verb: for their names.
+        others: files that are read besides.
 
     Raises:
         FileNotFoundError: a folder has no MIDI file.
+        FileExistsError: a result would replace a file that is read.
     """
     found: dict[Path, tuple[Path, Path]] = {}
     for source, place in (pair for word in words for pair in _files(word)):
         found.setdefault(source.resolve(), (source, place))
-    taken, result = set(found), []
+    read = {*found, *_resolved(map(Path, others))}
+    taken, result = set[Path](), []
     for source, place in found.values():
         job = _free([source], folder / place.with_name(f"{place.stem}-{verb}"), taken)
+        _check(job, read)
         taken |= _resolved(map(job.result, RESULT_SUFFIXES))
         result.append(job)
     return result
+
+
+def _check(job: Job, read: set[Path]) -> None:
+    """Refuses a job with a result that is among the files to read."""
+    for suffix in RESULT_SUFFIXES:
+        if job.result(suffix).resolve() in read:
+            raise FileExistsError(
+                f"output_dir: found {job.result(suffix)}, which is read, where the result of "
+                f"{' and '.join(map(str, job.sources))} goes: expected another folder"
+            )
 
 
 def _files(word: str) -> list[tuple[Path, Path]]:

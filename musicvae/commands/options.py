@@ -20,7 +20,7 @@ def add_output_dir(parser: Parser, files: str) -> None:
         metavar="FOLDER",
         type=Path,
         default=Path("drums"),
-        help=f"for {files} (default: %(default)s)",
+        help=f"for {files}; files of the same names are replaced (default: %(default)s)",
     )
 
 
@@ -83,7 +83,8 @@ def add_sound(parser: Parser) -> None:
         "--soundfont",
         metavar="FILE.sf2",
         type=Path,
-        help="a SoundFont to play the drums on (default: a synthesised kit)",
+        help="a SoundFont to play the drums on (default: a synthesised kit); a WAV ends when its "
+        "last hit has died away, after the bars",
     )
 
 
@@ -96,12 +97,14 @@ def make_output_dir(folder: Path) -> None:
 def load_drummer(arguments: argparse.Namespace, verb: str, **reading: Any) -> "Drummer":
     """The model that the arguments name, or the released one for a verb; see `drummer.load`."""
     from ..drummer import check_backend, load
+    from ..finding import find_model
 
     check_backend(arguments.backend)
+    place = find_model(arguments.model or verb)  # before torch is imported
     if arguments.backend == "torch":
         import torch
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # but for our own
         torch.set_num_threads(1)  # a step is too small to share
-    return load(arguments.model or verb, arguments.device, arguments.backend, **reading)
+    return load(place, arguments.device, arguments.backend, **reading)

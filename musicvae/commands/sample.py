@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from ..tasks import SAMPLE_TEMPERATURE
+from ..tasks import SAMPLE_BPM, SAMPLE_TEMPERATURE
 from ..terminal import Parser, number, whole_number
 from . import Command, options
 
@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--bpm",
         type=number(0),
-        default=100.0,
+        default=SAMPLE_BPM,
         help="tempo in quarters a minute (default: %(default)g)",
     )
     options.add_sampling(parser, SAMPLE_TEMPERATURE)
@@ -36,7 +36,10 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     import numpy as np
 
+    from processing.counted import counted
     from processing.picture import draw_piano_rolls
+
+    from ..atomic import replaced
 
     drummer = options.load_drummer(arguments, "sample")
     grooves = drummer.sample(
@@ -52,18 +55,22 @@ def run(arguments: Namespace) -> None:
     options.make_output_dir(folder)
     for index, drums in enumerate(grooves, 1):
         path = folder / f"groove-{index}.mid"
+        sound = path.with_suffix(".wav")
+        earlier = replaced(path, sound)
         drums.write(path)
-        drums.write_wav(path.with_suffix(".wav"), arguments.soundfont)
-        print(f"{path}  {drums.num_bars} bars, {drums.bpm:g} bpm, {drums.num_hits} hits")
-    pictured = grooves[:MAX_PICTURED]
+        drums.write_wav(sound, arguments.soundfont)
+        bars, hits = counted(drums.num_bars, "bar"), counted(drums.num_hits, "hit")
+        print(f"{path}  {bars}, {drums.bpm:g} bpm, {hits}{earlier}")
+    pictured, path = grooves[:MAX_PICTURED], folder / "grooves.png"
+    earlier = replaced(path)
     draw_piano_rolls(
         np.stack([drums.piano_roll for drums in pictured]),
         np.stack([drums.timing for drums in pictured]),
-        folder / "grooves.png",
+        path,
         titles=[f"groove {index}" for index in range(1, len(pictured) + 1)],
         steps_per_bar=pictured[0].processor.steps_per_bar,
     )
-    print(folder / "grooves.png")
+    print(f"{path}{earlier}")
 
 
 COMMAND = Command(

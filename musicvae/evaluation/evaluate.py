@@ -15,8 +15,10 @@ from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
 
+from ..atomic import replaced
 from ..tasks import sample_temperature
 from .attributes import measure_attribute_vectors
+from .card import PICTURES
 from .interpolation import measure_interpolation
 from .plots import draw_all
 from .reconstruction import measure_reconstruction
@@ -73,7 +75,9 @@ class Evaluation:
             f"Windows  {facts['windows']}, from {facts['recordings']} recordings of the "
             f"{self.split} split"
         )
-        print(f"Writes   {output_dir}/evaluation.json, evaluation.md and plots")
+        names = [name for part in parts for name in PICTURES.get(part, {})]
+        earlier = replaced(*map(output_dir.joinpath, ["evaluation.json", "evaluation.md", *names]))
+        print(f"Writes   {output_dir}/evaluation.json, evaluation.md and plots{earlier}")
         measures = {}
         with tqdm(total=len(parts) + 1) as bar:
             for part in parts:
