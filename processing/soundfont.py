@@ -11,6 +11,7 @@ from .drum_song import DrumSong
 from .drum_synthesis import SAMPLE_RATE
 from .errors import MissingLibraryError, SoundError
 from .midi_file import DRUM_CHANNEL
+from .regular_files import check_regular_file
 from .sound import limited, sampled_hits
 
 DRUM_BANK = 128
@@ -58,6 +59,7 @@ def render_soundfont(
 
 def _synthesizer(soundfont: str | os.PathLike) -> Any:
     """A `tinysoundfont.Synth` that plays the drum kit."""
+    check_regular_file(soundfont)
     data = Path(soundfont).read_bytes()
     try:
         import tinysoundfont

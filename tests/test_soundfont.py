@@ -1,5 +1,6 @@
 """Drums on a SoundFont."""
 
+import os
 import struct
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from processing.drum_synthesis import SAMPLE_RATE
-from processing.errors import MissingLibraryError, SoundError
+from processing.errors import MissingLibraryError, NotAFileError, SoundError
 from processing.sound import PEAK
 from processing.soundfont import DRUM_BANK, render_soundfont
 
@@ -103,6 +104,12 @@ def test_a_file_that_is_no_soundfont_is_named(library, write, data):
 
 def test_a_missing_file_is_named(library, tmp_path):
     with pytest.raises(FileNotFoundError, match="kit.sf2"):
+        render_soundfont(tmp_path / "kit.sf2", kicks(s0=100))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "kit.sf2")
+    with pytest.raises(NotAFileError, match="kit.sf2: found no regular file, expected one"):
         render_soundfont(tmp_path / "kit.sf2", kicks(s0=100))
 
 
