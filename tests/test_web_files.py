@@ -78,6 +78,14 @@ def rendered(page, roll, timing, bpm) -> np.ndarray:
     return frames.reshape(-1, 2).T / 32768
 
 
+def test_saved_sound_is_as_long_as_its_bars(go, tmp_path):
+    path = downloaded(go("#seed=11&bpm=93"), "#wav", tmp_path)
+    assert path.name == "groove-11.wav"
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == round(16 * 60 / 93 * SAMPLE_RATE)
+        assert any(file.readframes(file.getnframes()))
+
+
 FAKE_CLOCK = """
   const drums = musicvae.silence(page.grid);
   drums.pianoRoll.fill(90, 0, 64);
@@ -193,6 +201,27 @@ def test_pythons_midi_is_read(go, tmp_path):
     page.select_option("#windows", label="5 to 8")
     assert_same_drums(shown_drums(page), (roll[:, STEPS:], timing[:, STEPS:]))
     assert page.input_value("#bpm") == "77"
+
+
+def test_a_midi_file_is_dropped_anywhere(go, tmp_path):
+    roll = np.zeros((9, STEPS), np.uint8)
+    roll[1, ::8] = 77
+    MusicVAEProcessor().decode(roll).write(str(tmp_path / "drums.mid"))
+    page = go()
+    file = page.evaluate_handle(
+        """bytes => {
+            const data = new DataTransfer();
+            data.items.add(new File([Uint8Array.from(bytes)], "drums.mid"));
+            return data;
+        }""",
+        list((tmp_path / "drums.mid").read_bytes()),
+    )
+    page.dispatch_event("footer", "dragover", {"dataTransfer": file})
+    assert page.is_visible("#drop")
+    page.dispatch_event("footer", "drop", {"dataTransfer": file})
+    wait_for_status(page, "drums.mid: 8 hits")
+    assert not page.is_visible("#drop")
+    np.testing.assert_array_equal(shown_drums(page)[0], roll)
 
 
 @pytest.mark.parametrize(

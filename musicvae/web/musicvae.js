@@ -1135,12 +1135,11 @@ export class Page {
     for (const name of names) {
       const label = element("attributes").appendChild(document.createElement("label"));
       label.className = "field";
-      label.innerHTML = "<span></span><input type=range min=-3 max=3 step=0.1>";
-      label.htmlFor = `attribute-${name}`; // or it would be the output's
-      const text = name.replace("mean_velocity", "loudness").replace("hihat_density", "hi-hats");
-      label.firstChild.append(text[0].toUpperCase() + text.slice(1), document.createElement("output"));
+      const text = { mean_velocity: "loudness", hihat_density: "hi-hats" }[name] ?? name;
+      label.innerHTML =
+        `<span>${text[0].toUpperCase()}${text.slice(1)} <span class=value aria-hidden=true></span></span>` +
+        `<input id=attribute-${name} type=range min=-3 max=3 step=0.1>`;
       const input = label.lastChild;
-      input.id = label.htmlFor;
       input.addEventListener("input", () => {
         this.settings.attributes[name] = input.valueAsNumber;
         this.showSettings();
@@ -1566,7 +1565,7 @@ function setSlider(id, value, text) {
   const input = element(id);
   input.value = value;
   input.setAttribute("aria-valuetext", text);
-  input.closest("label").querySelector("output").textContent = text;
+  input.closest("label").querySelector(".value").textContent = text;
   const [least, most] = [Number(input.min), Number(input.max)];
   const percent = (at) => `${(100 * (at - least)) / (most - least)}%`;
   const [from, to] = [value, least < 0 ? 0 : least].sort((a, b) => a - b).map(percent);
