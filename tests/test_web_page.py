@@ -161,6 +161,15 @@ def test_taps_on_the_keyboard_become_drums(go):
     assert page.get_attribute("#play", "aria-label") == "Stop"
 
 
+def test_of_two_things_the_last_that_is_asked_for_counts(go):
+    page = go("#seed=2")
+    call(page, "await Promise.all([page.transform('humanize'), page.newGroove(9)])")
+    expected = shown_drums(page)
+    assert status(page).startswith("Groove 9")
+    call(page, "await page.newGroove(9)")
+    assert_same_drums(shown_drums(page), expected)
+
+
 def test_a_slider_changes_drums_that_were_edited(go):
     page = go("#seed=2")
     page.click(".cell >> nth=5")

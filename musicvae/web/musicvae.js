@@ -238,7 +238,7 @@ export class Model {
   }
 }
 
-/** What is given of drums: hits where `fixed` is not 0, with their timing where it is 2. */
+/** The fixed part of drums: hits where `fixed` is not 0, with their timing where it is 2. */
 function mask(drums, fixed) {
   return {
     pianoRoll: drums.pianoRoll.map((velocity, i) => (fixed[i] ? velocity : 0)),
@@ -762,7 +762,7 @@ export class Player {
     return contextTime + (now - performanceTime) / 1000;
   }
 
-  /** What is heard now, in steps since the start; null if nothing is. */
+  /** The place that is heard now, in steps since the start; null if nothing is. */
   heard() {
     if (!this.bus) return null;
     const time = this.heardTime();
@@ -1021,7 +1021,7 @@ export function unpackHits(text, grid) {
 // ---------------------------------------------------------------------------------------------
 // The page.
 //
-// What plays comes from a source: { kind: "seed", seed }, { kind: "pad", corners, x, y } between
+// The drums come from a source: { kind: "seed", seed }, { kind: "pad", corners, x, y } between
 // four grooves, { kind: "latents", latents, seed }, or { kind: "drums" }, hits that were edited,
 // tapped, humanized or read. All but the last are generated anew when a setting changes.
 
@@ -1124,9 +1124,8 @@ export class Page {
 
   enable() {
     const every = ["new", "vary", "clear", "midi", "wav", "share", "open", "corners", "pin"];
-    for (const id of every) element(id).disabled = false;
+    for (const id of [...every, ...TASK_BUTTONS]) element(id).disabled = false;
     for (const id of TASK_BUTTONS) element(id).hidden = !this.tasks.includes(id);
-    for (const id of TASK_BUTTONS) element(id).disabled = false;
     const tap = this.tasks.includes("tap");
     for (const id of ["record", "tap-soft", "tap-loud"]) element(id).disabled = !tap;
   }
@@ -1206,9 +1205,15 @@ export class Page {
   }
 
   async vary() {
-    const { latents } = await (await this.model("groove")).encode(this.drums);
-    this.source = { kind: "latents", latents, seed: newSeed() };
+    this.source = await this.variation();
     await this.regenerate({ isNew: true });
+  }
+
+  /** A source of drums near those that are shown. */
+  async variation() {
+    const model = await this.model("groove");
+    const { latents } = await model.encode(this.drums);
+    return { kind: "latents", latents, seed: newSeed() };
   }
 
   /** Generates the source's drums; where more is asked for meanwhile, only the last counts. */
@@ -1216,10 +1221,7 @@ export class Page {
     if (this.source.kind === "drums" && !ofDrums) return this.writeAddress();
     const generation = ++this.generation;
     const model = await this.model("groove");
-    if (this.source.kind === "drums") {
-      const { latents } = await model.encode(this.drums);
-      this.source = { kind: "latents", latents, seed: newSeed() };
-    }
+    if (this.source.kind === "drums") this.source = await this.variation();
     const { source, settings } = this;
     await this.generating?.catch(() => {}); // said where it was asked for
     if (generation !== this.generation) return;
@@ -1229,7 +1231,7 @@ export class Page {
     this.show(drums);
     this.writeAddress(isNew);
     const what = { seed: `Groove ${source.seed}`, pad: "Between four grooves" };
-    this.say(`${what[source.kind] ?? "A variation"}: ${counted(countHits(drums), "hit")}.`);
+    this.say(`${what[source.kind] ?? "A variation"}: ${hitsIn(drums)}.`);
   }
 
   async generate(model, source, { temperature, style, attributes }) {
@@ -1242,12 +1244,14 @@ export class Page {
   }
 
   async transform(task) {
+    const generation = ++this.generation;
     const model = await this.model(task);
     const options = { seed: newSeed(), temperature: this.settings.temperature };
     this.say("The model is being loaded…");
     const drums = await model.transform(this.drums, options);
+    if (generation !== this.generation) return; // something else was asked for meanwhile
     const done = { humanize: "Humanized", add: "Hi-hat added", tap: "Drums for your rhythm" };
-    this.setDrums(drums, `${done[task]}: ${counted(countHits(drums), "hit")}.`);
+    this.setDrums(drums, `${done[task]}: ${hitsIn(drums)}.`);
   }
 
   edit(cell, velocity) {
@@ -1257,7 +1261,7 @@ export class Page {
     if (!velocity) drums.timing[cell] = 0;
     const isNew = this.source.kind !== "drums";
     const hint = this.tasks.includes("humanize") ? " Humanize gives it a drummer's touch." : "";
-    this.setDrums(drums, `Edited: ${counted(countHits(drums), "hit")}.${hint}`, isNew);
+    this.setDrums(drums, `Edited: ${hitsIn(drums)}.${hint}`, isNew);
     if (velocity && this.player.context && !this.player.playing) {
       this.player.audition(Math.floor(cell / this.grid.steps), velocity);
     }
@@ -1331,7 +1335,7 @@ export class Page {
       this.corners = corners;
       return this.movePad(pad[4], pad[5]);
     }
-    this.source = { kind: "seed", seed: number("seed", 0, 2 ** 32 - 1, newSeed()) };
+    this.source = { kind: "seed", seed: Math.floor(number("seed", 0, 2 ** 32 - 1, newSeed())) };
     return this.regenerate();
   }
 
@@ -1495,7 +1499,7 @@ export class Page {
     element("record").textContent = "Start tapping";
     if (!whole) return this.setDrums(drums, "Cancelled.");
     if (!countHits(drums)) return this.setDrums(drums, "No tap was heard.");
-    this.drums = drums;
+    this.setDrums(drums, "");
     await this.transform("tap");
     if (!this.plays) await this.togglePlay();
   }
@@ -1535,7 +1539,7 @@ export class Page {
       const first = midi.windows.findIndex((window) => countHits(window) > 0);
       element("windows").value = first;
       const notices = midi.notices.map((notice) => `; ${notice}`).join("");
-      const hits = counted(countHits(this.windows[first]), "hit");
+      const hits = hitsIn(this.windows[first]);
       this.setDrums(this.windows[first], `${file.name}: ${hits} in four bars${notices}.`);
       element("file").value = "";
     });
@@ -1558,6 +1562,7 @@ export class Page {
 
 const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const countHits = (drums) => drums.pianoRoll.reduce((count, velocity) => count + (velocity > 0), 0);
+const hitsIn = (drums) => counted(countHits(drums), "hit");
 /** The seed of the draws between four grooves: that of the first, so that it sounds as it does alone. */
 const padSeed = (corners) => corners.find(Number.isInteger) ?? 0;
 
