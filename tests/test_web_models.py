@@ -348,6 +348,14 @@ def edit(folder: Path, **fields) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+def test_names_in_a_description_are_text_and_no_markup(open_page, own_model):
+    name = "<b>bold</b>"
+    edit(own_model("groove"), drums=[name] * 9, attributes=[name, "swing"], styles=[name, "jazz"])
+    page = open_page()
+    assert page.locator("b").count() == 0
+    assert page.locator(f"label:has-text({json.dumps(name)})").count() >= 1
+
+
 def test_a_space_plays_on_any_static_host(context, exports, runtime, tmp_path):
     write_space(tmp_path / "space", list(exports.values()), runtime)
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "space")

@@ -853,7 +853,8 @@ class Roll {
     for (const half of [0, 1]) {
       const label = place(half, half ? "label again" : "label");
       const short = { "closed hi-hat": "hi-hat", "open hi-hat": "open hat" }[name] ?? name;
-      label.innerHTML = `<span class="long">${name}</span><span class="short">${short}</span>`;
+      label.innerHTML = "<span class=long></span><span class=short></span>";
+      [label.firstChild.textContent, label.lastChild.textContent] = [name, short];
       if (half) label.setAttribute("aria-hidden", "true");
       else label.setAttribute("role", "rowheader");
     }
@@ -1136,9 +1137,11 @@ export class Page {
       label.className = "field";
       const text = { mean_velocity: "loudness", hihat_density: "hi-hats" }[name] ?? name;
       label.innerHTML =
-        `<span>${text[0].toUpperCase()}${text.slice(1)} <span class=value aria-hidden=true></span></span>` +
-        `<input id=attribute-${name} type=range min=-3 max=3 step=0.1>`;
+        "<span><span class=value aria-hidden=true></span></span>" +
+        "<input type=range min=-3 max=3 step=0.1>";
+      label.firstChild.prepend(`${text[0].toUpperCase()}${text.slice(1)} `);
       const input = label.lastChild;
+      input.id = `attribute-${name}`;
       input.addEventListener("input", () => {
         this.settings.attributes[name] = input.valueAsNumber;
         this.showSettings();
