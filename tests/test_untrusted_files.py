@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 from factories import nine_drum_model
@@ -13,9 +14,17 @@ from modeling_musicvae import MusicVAEModel
 from musicvae.data.windows import load_windows
 from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES
-from processing.errors import ProcessorConfigError
+from processing.errors import DatasetFolderError, ProcessorConfigError
 
 EVIL = Path("evil")
+CARD = """---
+configs:
+- config_name: 4bar
+  data_files:
+  - split: train
+    path: train.parquet
+---
+"""
 CODE = f"import pathlib; pathlib.Path({str(EVIL)!r}).touch()\n"
 
 
@@ -48,8 +57,21 @@ def test_a_script_in_a_dataset(tmp_path):
     dataset = tmp_path / "drums"
     dataset.mkdir()
     (dataset / "drums.py").write_text(CODE)
-    with pytest.raises(RuntimeError, match="scripts are no longer supported, but found drums.py"):
+    with pytest.raises(DatasetFolderError, match="drums: found .* scripts are no longer supported"):
         load_windows("train", str(dataset))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    "card", ["---\nconfigs: [[[\n---\n", CARD, ""], ids=["no YAML", "damaged data", "no card"]
+)
+def test_a_dataset_that_is_damaged_is_named(card, streaming, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "drums").mkdir()
+    (tmp_path / "drums/train.parquet").write_bytes(b"PAR1 drums PAR1")
+    (tmp_path / "drums/README.md").write_text(card)
+    with pytest.raises(DatasetFolderError, match=f"^{tmp_path}/drums: found .*, expected a datas"):
+        load_windows("train", str(tmp_path / "drums"), streaming=streaming)
 
 
 def test_a_pitch_map_elsewhere(tmp_path):

@@ -11,6 +11,9 @@ import numpy as np
 from processing import GrooveMIDI, MidiFolder
 from processing.demo_grooves import write_demo_grooves
 from processing.drum_kit import NUM_DRUMS
+from processing.errors import DatasetFolderError
+
+from ..terminal import one_line
 
 # Data that are made of MIDI files; all other names are for `datasets.load_dataset`.
 MIDI_DATA = ("groove", "midi_folder", "demo")
@@ -44,7 +47,7 @@ def load_windows(
         num_proc: processes that read MIDI files.
 
     Raises:
-        DatasetFolderError: see `GrooveMIDI` and `MidiFolder`.
+        DatasetFolderError: see `GrooveMIDI`, `MidiFolder` and `load_dataset`.
         ValueError: the split has no windows, or windows of another shape.
     """
     splits = load_splits(data, data_dir, bars, steps_per_bar, streaming, num_proc)
@@ -78,7 +81,7 @@ def load_splits(
 ) -> dict[str, WindowDataset]:
     """Windows that start at each bar, by split; see `load_windows`."""
     if data not in MIDI_DATA:
-        return datasets.load_dataset(data, f"{bars}bar", streaming=streaming)
+        return load_dataset(data, f"{bars}bar", streaming)
     if data == "demo":
         data_dir = Path(data_dir or Path(datasets.config.HF_DATASETS_CACHE, "demo_grooves"))
         if not data_dir.exists():
@@ -93,6 +96,24 @@ def load_splits(
         return builder.as_streaming_dataset()
     builder.download_and_prepare(num_proc=num_proc)
     return builder.as_dataset()
+
+
+def load_dataset(data: str, name: str, streaming: bool) -> Any:
+    """The splits of a configuration of a dataset of windows.
+
+    Raises:
+        DatasetFolderError: it is damaged, or has something else.
+        OSError: there is no such dataset.
+    """
+    try:
+        return datasets.load_dataset(data, name, streaming=streaming)
+    except OSError:
+        raise
+    except Exception as error:  # of datasets, of pyarrow, or of YAML
+        raise DatasetFolderError(
+            f"{data}: found {type(error).__name__}: {one_line(error):.200}, expected a dataset of "
+            f"windows with a configuration {name}, as `musicvae push-data` makes it"
+        ) from error
 
 
 def some_windows(windows: WindowDataset, limit: int) -> WindowDataset:
