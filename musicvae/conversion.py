@@ -333,9 +333,9 @@ class Tensor:
 
     def decode(self, data: bytes) -> np.ndarray:
         """float32, rounded once, as magenta.js does it."""
-        stored = np.frombuffer(data, self.stored_as).reshape(self.shape).astype(np.float64)
+        stored = np.frombuffer(data, self.stored_as).reshape(self.shape)
         with np.errstate(all="ignore"):  # what is no number is refused later
-            return (stored * self.scale + self.minimum).astype(np.float32)
+            return (stored.astype(np.float64) * self.scale + self.minimum).astype(np.float32)
 
 
 def parse_manifest(place: str, manifest: Any) -> list[tuple[list[str], list[Tensor]]]:
