@@ -166,7 +166,7 @@ def _choose_channels(
         return [only], (Remark("channel", text),)
     raise ChannelError(
         f"found notes on channels {_listed(by_channel)}, expected some on channel {wanted}: give "
-        "the channel of the drums"
+        "the channel of the drums (--channel)"
     )
 
 

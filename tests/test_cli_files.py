@@ -209,7 +209,10 @@ def test_what_is_merged_or_left_out_is_said(run, tmp_path, capsys):
     (tmp_path / "song.mid").write_bytes(drum_file(*events))
     assert run("humanize song.mid") == 0
     printed, errors = capsys.readouterr()
-    assert "1 bar, 120 bpm, 3 hits (1 merged, 1 left out, 1 on other channels) in, 1 out" in printed
+    assert (
+        "1 bar, 120 bpm, 3 hits (1 merged, 1 left out, 1 more on other channels) in, 1 out"
+        in printed
+    )
     assert [line.partition(": ")[0] for line in errors.splitlines()] == ["musicvae humanize"] * 2
 
 
@@ -270,7 +273,7 @@ def test_a_result_that_would_replace_a_file_to_read_is_refused(words, result, ru
     before = place.read_bytes()
     assert run(words) == 1
     (line,) = "".join(capsys.readouterr()).splitlines()
-    assert f": output_dir: found {result}, which is read, where the result of " in line
+    assert f": output_dir: found {result}, a file to read, where the result of " in line
     assert place.read_bytes() == before
     assert not written(".") - {"song.mid", "in/song.mid", result}
 
@@ -304,6 +307,16 @@ def test_a_failure_is_one_line_and_code_1(words, error, run, song, models, tmp_p
     assert run(words.format(**models)) == 1
     (line,) = "".join(capsys.readouterr()).splitlines()
     assert error in line
+    assert list(tmp_path.rglob("*.*")) == [tmp_path / "song.mid"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
+    run, song, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert run("humanize song.mid -o a/b") == 1
+    error = f"output_dir: found {tmp_path}, expected a folder that can be written"
+    assert capsys.readouterr() == (f"musicvae humanize: {error}\n", "")
 
 
 @pytest.mark.parametrize(

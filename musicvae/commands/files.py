@@ -183,6 +183,7 @@ def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
     from ..atomic import replaced
     from ..drummer import reader_for
 
+    options.check_output(arguments)
     drummer = options.load_drummer(arguments, verb.task, **reading(arguments))
     choices = {name: getattr(arguments, name) for name in verb.options}
     if "groove" in choices:
@@ -196,7 +197,6 @@ def maker(arguments: Namespace, verb: FileVerb) -> Callable[[Job], str]:
         **choices,
     )
     reader = reader_for(verb.method, drummer.processor)
-    options.make_output_dir(arguments.output_dir)
 
     def work(job: Job) -> str:
         songs = [reader.read(source, bpm=arguments.bpm) for source in job.sources]
@@ -242,13 +242,13 @@ def reading(arguments: Namespace) -> dict[str, Any]:
 
 
 def hits_of(song: "DrumSong") -> str:
-    """How many hits a song has, and what became of them: 13 hits (2 merged, 1 left out)"""
+    """How many hits a song has, and what becomes of them: 13 hits (2 merged, 1 left out)"""
     from processing.counted import counted
 
     counts = song.counts
     left_out = sum(counts.unknown_pitches.values()) + counts.cut_off
     others = sum(counts.other_channels.values())
-    lost = {"merged": counts.merged, "left out": left_out, "on other channels": others}
+    lost = {"merged": counts.merged, "left out": left_out, "more on other channels": others}
     parts = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
     hits = counted(counts.notes, "hit")
     return f"{hits} ({parts})" if parts else hits

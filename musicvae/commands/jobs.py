@@ -64,7 +64,7 @@ def _check(job: Job, read: set[Path]) -> None:
     for suffix in RESULT_SUFFIXES:
         if job.result(suffix).resolve() in read:
             raise FileExistsError(
-                f"output_dir: found {job.result(suffix)}, which is read, where the result of "
+                f"output_dir: found {job.result(suffix)}, a file to read, where the result of "
                 f"{' and '.join(map(str, job.sources))} goes: expected another folder"
             )
 

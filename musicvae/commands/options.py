@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +89,20 @@ def add_sound(parser: Parser) -> None:
     )
 
 
-def make_output_dir(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"output_dir: found the file {folder}, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+def check_output(arguments: argparse.Namespace) -> None:
+    """Fails, before any work, if results cannot be written or the SoundFont not be played."""
+    import numpy as np
+
+    from processing import render_soundfont
+
+    folder = arguments.output_dir
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise FileExistsError(f"output_dir: found the file {place}, expected a folder")
+    if not os.access(place, os.W_OK):
+        raise PermissionError(f"output_dir: found {place}, expected a folder that can be written")
+    if arguments.soundfont is not None:
+        render_soundfont(arguments.soundfont, np.zeros((9, 16), np.uint8))
 
 
 def load_drummer(arguments: argparse.Namespace, verb: str, **reading: Any) -> "Drummer":

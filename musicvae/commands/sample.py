@@ -41,6 +41,7 @@ def run(arguments: Namespace) -> None:
 
     from ..atomic import replaced
 
+    options.check_output(arguments)
     drummer = options.load_drummer(arguments, "sample")
     grooves = drummer.sample(
         arguments.num_samples,
@@ -52,7 +53,7 @@ def run(arguments: Namespace) -> None:
         arguments.bpm,
     )
     folder = arguments.output_dir
-    options.make_output_dir(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for index, drums in enumerate(grooves, 1):
         path = folder / f"groove-{index}.mid"
         sound = path.with_suffix(".wav")
