@@ -137,15 +137,19 @@ def test_adding_a_hihat_keeps_where_the_other_drums_are(go):
     np.testing.assert_array_equal(added[others] > 0, roll[others] > 0)
 
 
-def test_taps_on_the_keyboard_become_drums(go):
+def test_taps_become_drums_that_follow_them(go):
     page = go("#bpm=100")
     page.click("#record")
     wait_for_status(page, "Four clicks")
     call(page, "clearTimeout(page.taps.timer)")  # time is what the test says
     step_seconds = 60 / 100 / 4
-    for key, place in [("j", 0.2), ("f", 5.9), ("j", 31.7)]:
+    for place, tap in [
+        (0.2, lambda: page.keyboard.press("j")),
+        (5.9, lambda: page.keyboard.press("f")),
+        (31.7, lambda: page.click("#tap-loud")),
+    ]:
         call(page, "page.player.heardTime = () => page.taps.start + argument", place * step_seconds)
-        page.keyboard.press(key)
+        tap()
     roll, timing = shown_drums(page)
     steps = np.flatnonzero(roll[1])
     assert steps.tolist() == [0, 6, 32, 38]
