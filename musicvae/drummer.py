@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modeling_musicvae import MusicVAEModel
 
 BACKENDS = {"torch": "torch", "onnx": "onnxruntime"}  # and the library that each needs
+READING = ("pitch_map", "channel", "adjust_mode")  # arguments of a processor that a user may set
 TORCH_ALTERNATIVE = ', or pip install -e ".[onnx]" and choose the backend onnx (--backend onnx)'
 
 Midi = str | os.PathLike | DrumSong
@@ -371,6 +372,8 @@ def load_processor(
 ) -> MidiProcessor:
     """The processor of a model, see `load`."""
     check_backend(backend)
+    if unknown := sorted(set(reading) - set(READING)):  # which from_pretrained would ignore
+        raise TypeError(f"load: found {', '.join(unknown)}, expected {', '.join(READING)} or none")
     place = find_model(name)
     if backend == "onnx":
         folder = exported_folder(place, cache_folder())

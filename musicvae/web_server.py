@@ -211,4 +211,7 @@ def page_server(folders: dict[str, Path], port: int = 0) -> ThreadingHTTPServer:
     Raises:
         OSError: the port is taken.
     """
-    return ThreadingHTTPServer(("127.0.0.1", port), partial(PageHandler, folders=folders))
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(PageHandler, folders=folders))
+    except OSError as error:
+        raise OSError(f"port: found {port}, expected a free one, as 0 takes: {error}") from error

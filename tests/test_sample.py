@@ -16,7 +16,7 @@ from modeling_musicvae import MusicVAEModel
 from modeling_musicvae.drum_attributes import hihat_density, measure_attributes
 from modeling_musicvae.latent_space import attribute_vectors
 from musicvae.cli import main, verb_parser
-from musicvae.drummer import Drummer
+from musicvae.drummer import Drummer, load
 from musicvae.random_numbers import NOISE_STREAM, normals
 from processing import MusicVAEProcessor
 
@@ -92,6 +92,13 @@ def test_more_grooves_than_can_be_looked_at_are_not_all_pictured(sample):
     assert len(contents(drums)) == 19
     with Image.open(drums / "grooves.png") as picture:
         assert picture.size == (900, 8 * 230 + 34)
+
+
+def test_an_unknown_argument_of_load_is_refused(folder):
+    with pytest.raises(
+        TypeError, match="load: found pitchmap, expected pitch_map, channel, adjust"
+    ):
+        load(folder, pitchmap="roland_td11")
 
 
 def test_defaults_in_python_are_those_of_the_command():

@@ -190,3 +190,10 @@ def test_without_a_connection_the_error_says_what_is_fetched(npm_package, tmp_pa
     npm_package.unlink()
     with pytest.raises(RuntimeDownloadError, match="onnxruntime-web, which is fetched once"):
         runtime_folder(tmp_path / "cache")
+
+
+def test_a_port_that_is_taken_is_refused():
+    with web_server.page_server({}) as server:
+        port = server.server_port
+        with pytest.raises(OSError, match=f"port: found {port}, expected a free one, as 0 takes: "):
+            web_server.page_server({}, port)
