@@ -522,7 +522,7 @@ def test_a_pretty_midi_that_cannot_be_written_is_named():
 
 
 def test_a_kit_without_known_pitches_is_refused():
-    with pytest.raises(NoDrumHitsError, match=r"^midi\[0\]: found 1 notes of pitches 60 \(1\)"):
+    with pytest.raises(NoDrumHitsError, match=r"^midi\[0\]: found 1 note of pitches 60 \(1\)"):
         MusicVAEProcessor(pitch_map="roland_td11")(drum_file(note_on(0, 60)))
 
 
