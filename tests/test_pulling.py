@@ -25,6 +25,7 @@ from loopback_hub import Repository
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig
 
+import musicvae
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
 from modeling_musicvae.pretrained_musicvae import PretrainedModelError
 from processing import MusicVAEProcessor
@@ -109,6 +110,20 @@ def test_a_model_is_pulled_by_branch_by_tag_and_by_commit(client, repo, expected
     for name, commit in commits.items():
         for revision in (name, commit):
             np.testing.assert_equal(client(pull, repo.id, revision=revision), expected[name])
+
+
+def sample_by_name(id: str) -> np.ndarray:
+    (drums,) = musicvae.load(id).sample(temperature=1.0)
+    return drums.piano_roll
+
+
+def test_a_model_on_the_hub_is_found_by_its_name(client, repo):
+    assert client(sample_by_name, repo.id).shape[1] == BARS * STEPS_PER_BAR
+
+
+def test_a_name_that_the_hub_does_not_know_is_refused(client):
+    with pytest.raises(FileNotFoundError, match="no such model on the Hub: the Hub answers 404"):
+        client(sample_by_name, "ann/nothing")
 
 
 # What those run who have the libraries and nothing of ours. Models are pulled, each at a revision;
