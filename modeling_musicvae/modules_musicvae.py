@@ -255,10 +255,13 @@ class MusicVAEDecoder(nn.Module):
         versions = [0 if weight.is_inference() else weight._version for weight in weights]
         key = [(weight.data_ptr(), weight.dtype) for weight in weights], versions, sums
         if self._step is None or self._step[0] != key:
-            lookback_size = self.lookback_bars * self.head.num_features
-            step = DecodingStep(self.lstm, self.output, self.head, lookback_size)
-            self._step = key, step
+            self._step = key, self.new_decoding_step()
         return self._step[1]
+
+    def new_decoding_step(self) -> DecodingStep:
+        """One step of this decoder, with tables of its weights as they are."""
+        lookback_size = self.lookback_bars * self.head.num_features
+        return DecodingStep(self.lstm, self.output, self.head, lookback_size)
 
     def _conditioning_gates(
         self, conditioning: torch.Tensor | None, dtype: torch.dtype

@@ -1,12 +1,11 @@
-"""Exported models: of any model, and of the released ones, which are kept in the user's cache."""
+"""Exported models: the released ones, and others, which are kept in the user's cache."""
 
 import hashlib
-import logging
 import os
 import sys
 from pathlib import Path
 
-from .onnx_model import DESCRIPTION
+from .onnx_model import DESCRIPTION, FORMAT, WEIGHTS
 from .paths import RELEASED
 
 
@@ -19,7 +18,7 @@ def export_model(name: str | Path, folder: Path, int8: bool = False) -> None:
         int8: see there.
 
     Raises:
-        ImportError: onnxscript, which writes the graphs, is missing.
+        ModuleNotFoundError: a package of the extra `export` is missing.
         OSError: there is no such model, or something else is at the folder.
     """
     import torch
@@ -28,37 +27,29 @@ def export_model(name: str | Path, folder: Path, int8: bool = False) -> None:
     from modeling_musicvae import MusicVAEModel
     from processing import MusicVAEProcessor
 
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'onnxscript: found none, expected it for export: pip install -e ".[export]"'
-        ) from error
     from .onnx_export import export
 
     disable_progress_bar()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of packages that are not needed
     model = MusicVAEModel.from_pretrained(name, dtype=torch.float32)
     export(model, MusicVAEProcessor.from_pretrained(name), Path(name).name, folder, int8)
 
 
-def exported_releases(cache: Path) -> list[Path]:
-    """The folders of all released models, exported into the cache where they are not there yet."""
-    releases = sorted(path.parent for path in RELEASED.glob("*/model.safetensors"))
-    return [exported_folder(release, cache) for release in releases]
+def exported_releases() -> list[Path]:
+    """The folders of all released models, each of them an exported model too."""
+    return sorted(path.parent for path in RELEASED.glob(f"*/{DESCRIPTION}"))
 
 
 def exported_folder(model: str | os.PathLike, cache: Path) -> Path:
     """The folder of an exported model: the model's own, if it is one, or else in the cache."""
     if (Path(model) / DESCRIPTION).is_file():
         return Path(model)
-    weights = Path(model) / "model.safetensors"
+    weights = Path(model) / WEIGHTS
     if not weights.is_file():
         raise FileNotFoundError(
             f"model: found no {weights}, expected an exported model or the folder of a trained one"
         )
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    folder = cache / "exported" / f"{Path(model).name}-{digest}"
+    folder = cache / f"exported-{FORMAT}" / f"{Path(model).name}-{digest}"
     if not (folder / DESCRIPTION).is_file():
         print(f"Exporting  {Path(model).name} into {folder}", file=sys.stderr, flush=True)
         export_model(Path(model), folder)

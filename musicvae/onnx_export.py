@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from onnxscript import ir
+from safetensors.torch import save_file
 from torch import nn
 from torch._higher_order_ops.scan import scan
 
@@ -22,7 +25,8 @@ from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
 from .atomic import whole_folder
-from .onnx_model import DECODER, DESCRIPTION, ENCODER, FORMAT, INT8_DECODER, LATENTS, task_of
+from .onnx_model import DECODER, DESCRIPTION, ENCODER, FORMAT, INT8_DECODER, WEIGHTS, task_of
+from .onnx_weights import Place, refer_to_weights, tensor_places
 from .tasks import SAMPLE_TEMPERATURE
 
 OPSET = 20
@@ -45,17 +49,32 @@ def export(
         folder: absent, or an exported model, which is replaced.
         int8: whether to write decoder.int8.onnx too, whose weights are 8-bit integers.
     """
-    model = model.eval()
     replace = (folder / DESCRIPTION).is_file()
-    with torch.no_grad(), whole_folder(folder, replace) as temporary:
-        _export_graph(ExportedEncoder(model), _encoder_inputs(model), temporary / ENCODER)
-        _export_graph(ExportedDecoder(model), _decoder_inputs(model), temporary / DECODER)
-        if int8:
-            _quantize(temporary / DECODER, temporary / INT8_DECODER)
-        tensors = _write_tensors(model, temporary / LATENTS)
-        description = _describe(model, processor, name, tensors, temporary)
-        text = json.dumps(description, indent=1) + "\n"
-        (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
+    with whole_folder(folder, replace) as temporary:
+        write_weights(model, temporary / WEIGHTS)
+        add_graphs(model, processor, name, temporary, int8)
+
+
+def add_graphs(
+    model: MusicVAEModel,
+    processor: MusicVAEProcessor,
+    name: str,
+    folder: Path,
+    int8: bool = False,
+) -> None:
+    """Makes the folder of a saved model that of an exported one too: adds the graphs, which refer
+    to the saved weights, and the description. Arguments as for `export`."""
+    model = model.eval()
+    with torch.no_grad():
+        _export_graph(ExportedEncoder(model), _encoder_inputs(model), folder / ENCODER)
+        _export_graph(ExportedDecoder(model), _decoder_inputs(model), folder / DECODER)
+    names = [ENCODER, DECODER, WEIGHTS]
+    if int8:
+        _quantize(folder / DECODER, folder / INT8_DECODER)
+        names.append(INT8_DECODER)
+    description = _describe(model, processor, name, [folder / name for name in names])
+    text = json.dumps(description, indent=1) + "\n"
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 class ExportedEncoder(nn.Module):
@@ -82,8 +101,7 @@ class ExportedDecoder(nn.Module):
 
     def __init__(self, model: MusicVAEModel):
         super().__init__()
-        self.model, self.head, self.decoder = model, model.head, model.decoder
-        self.step = model.decoder.decoding_step()
+        self.model = model
 
     def forward(
         self,
@@ -97,15 +115,17 @@ class ExportedDecoder(nn.Module):
         history_timing: torch.Tensor | None = None,
         conditioning: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        batch_size, stride = latents.shape[0], self.decoder.steps_per_bar
-        past = latents.new_zeros(1, 0, self.head.num_features).expand(batch_size, -1, -1)
+        head, decoder = self.model.head, self.model.decoder
+        step = decoder.new_decoding_step()  # so that its tables are computed in the graph
+        batch_size, stride = latents.shape[0], decoder.steps_per_bar
+        past = latents.new_zeros(1, 0, head.num_features).expand(batch_size, -1, -1)
         if history_piano_roll is not None:
-            past = self.head.features(self.head.to_frames(history_piano_roll, history_timing))
-        gates, restarts, hidden, cell = self._segments(latents)
+            past = head.features(head.to_frames(history_piano_roll, history_timing))
+        gates, restarts, hidden, cell = self._segments(latents, step.gate_scale)
         if conditioning is not None:
-            more = self.decoder._conditioning_gates(conditioning, gates.dtype)
-            gates = gates + (more * self.step.gate_scale).transpose(0, 1)
-        frames = self.head.to_frames(fixed_piano_roll, fixed_timing).transpose(0, 1)
+            more = decoder._conditioning_gates(conditioning, gates.dtype)
+            gates = gates + (more * step.gate_scale).transpose(0, 1)
+        frames = head.to_frames(fixed_piano_roll, fixed_timing).transpose(0, 1)
         levels = fixed.permute(2, 0, 1).to(torch.int32)
 
         def advance(carry: tuple, inputs: tuple) -> tuple[tuple, torch.Tensor]:
@@ -116,28 +136,30 @@ class ExportedDecoder(nn.Module):
             state = StepState(hidden, cell, frame, features)
             given = FixedDrums(fixed_frame, level > 0, level > 1)
             lookback = past[:, ::stride].flatten(1)
-            state = self.step(state, gates, lookback, temperature, uniform, given)
+            state = step(state, gates, lookback, temperature, uniform, given)
             past = torch.cat([past[:, 1:], state.features[:, None]], 1) if past.shape[1] else past
             hidden, cell = torch.stack(state.hidden), torch.stack(state.cell)
             return (hidden, cell, state.frame, state.features, past.clone()), state.frame.clone()
 
-        silence = self.step.start(self.head.initial_frame(1, latents.device))
+        silence = step.start(head.initial_frame(1, latents.device))
         start = [part.expand(batch_size, -1).clone() for part in (silence.frame, silence.features)]
         carry = (torch.zeros_like(hidden[0]), torch.zeros_like(cell[0]), *start, past.clone())
         inputs = (gates, uniform, frames, levels, restarts, hidden, cell)
         _, frames = scan(advance, carry, inputs)
-        return self.head.to_drums(frames.transpose(0, 1))
+        return head.to_drums(frames.transpose(0, 1))
 
-    def _segments(self, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _segments(
+        self, latents: torch.Tensor, gate_scale: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """For each step the gates of its segment's context, whether the segment starts there, and
         the segment's initial hidden and cell states."""
-        contexts = latents[None]
+        contexts, decoder = latents[None], self.model.decoder
         if self.model.config.decoder == "hierarchical":
             contexts = _run_conductor(self.model.conductor, latents)
-        num_segments, num_steps = len(contexts), self.decoder.segment_steps
-        states = self.decoder.initial_state(contexts.flatten(0, 1))
+        num_segments, num_steps = len(contexts), decoder.segment_steps
+        states = decoder.initial_state(contexts.flatten(0, 1))
         states = [part.unflatten(1, (num_segments, -1)).transpose(0, 1) for part in states]
-        gates = self.decoder.lstm.context_gates(contexts) * self.step.gate_scale
+        gates = decoder.lstm.context_gates(contexts) * gate_scale
         gates, hidden, cell = (
             part[:, None].expand(-1, num_steps, *part.shape[1:]).flatten(0, 1)
             for part in (gates, *states)
@@ -222,6 +244,8 @@ def _export_graph(module: nn.Module, inputs: dict[str, torch.Tensor], path: Path
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     axes: dict[str, Any] = {name: {1 if name == "uniform" else 0: batch} for name in inputs}
     axes["temperature"] = None
+    for library in ("torch.onnx", "onnxscript"):  # about packages and folding not needed here
+        logging.getLogger(library).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own deprecations and axes
         program = torch.onnx.export(
@@ -233,61 +257,84 @@ def _export_graph(module: nn.Module, inputs: dict[str, torch.Tensor], path: Path
             input_names=list(inputs),
             output_names=list(module.outputs),
             verbose=False,
+            optimize=False,  # it would fold weights
         )
-    program.save(str(path), external_data=False)
+    refer_to_weights(program.model, "model.", path.with_name(WEIGHTS))
+    ir.save(program.model, path)
 
 
 def _quantize(decoder: Path, target: Path) -> None:
+    """Writes a decoder whose weights, 8-bit integers, are its own."""
+    import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    options = {"EnableSubgraph": True, "MatMulConstBOnly": True}
-    quantize_dynamic(decoder, target, weight_type=QuantType.QInt8, extra_options=options)
+    folded = decoder.with_name("folded.onnx")  # for only constants are quantised
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    onnxruntime.InferenceSession(decoder, options, providers=["CPUExecutionProvider"])
+    choices = {"EnableSubgraph": True, "MatMulConstBOnly": True}
+    quantize_dynamic(folded, target, weight_type=QuantType.QInt8, extra_options=choices)
+    folded.unlink()
 
 
-def _write_tensors(model: MusicVAEModel, path: Path) -> dict[str, dict[str, Any]]:
-    """Writes the latent distributions and attribute vectors; returns where each is."""
-    vectors = model.attribute_vectors[model.attribute_vectors.any(1)]
-    tensors = {"latent_mean": model.latent_mean, "latent_scale": model.latent_scale}
-    tensors |= {"attribute_vectors": vectors} if len(vectors) else {}
-    if getattr(model.config, "styles", ()):
-        tensors |= {"style_means": model.style_means, "style_scales": model.style_scales}
-    arrays = {name: tensor.float().numpy().astype("<f4") for name, tensor in tensors.items()}
-    offsets = np.cumsum([0, *(array.nbytes for array in arrays.values())]).tolist()
-    path.write_bytes(b"".join(array.tobytes() for array in arrays.values()))
-    return {
-        name: {"shape": list(array.shape), "offset": offset}
-        for (name, array), offset in zip(arrays.items(), offsets, strict=False)
-    }
+def write_weights(model: MusicVAEModel, path: Path) -> None:
+    """Saves weights, in float16 if that changes none, as in released models."""
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    halves = {name: tensor.half() for name, tensor in weights.items()}
+    is_exact = all(torch.equal(halves[name].float(), weights[name]) for name in weights)
+    save_file(halves if is_exact else weights, path, metadata={"format": "pt"})
 
 
 def _describe(
-    model: MusicVAEModel,
-    processor: MusicVAEProcessor,
-    name: str,
-    tensors: dict[str, dict[str, Any]],
-    folder: Path,
+    model: MusicVAEModel, processor: MusicVAEProcessor, name: str, files: Sequence[Path]
 ) -> dict[str, Any]:
+    config = model.config
     learned = model.attribute_vectors.any(1).tolist()
+    attributes = {name: row for row, name in enumerate(ATTRIBUTES) if learned[row]}
+    weights = next(path for path in files if path.name == WEIGHTS)
     return {
         "format": FORMAT,
         "name": name,
-        "task": task_of(model.config.input_transform),
-        "config": model.config.to_dict(),
+        "task": task_of(config.input_transform),
+        "config": {field: getattr(config, field) for field in type(config).__annotations__},
         "num_draws": model.head.num_draws,
         "temperature": SAMPLE_TEMPERATURE,
         "drums": list(DRUM_NAMES),
         "pitch_map": processor.pitch_map,
         "pitch_maps": {key: [list(each) for each in value] for key, value in PITCH_MAPS.items()},
-        "attributes": [
-            each for each, is_learned in zip(ATTRIBUTES, learned, strict=True) if is_learned
-        ],
-        "styles": list(getattr(model.config, "styles", ())),
-        "tensors": tensors,
+        "attributes": list(attributes),
+        "styles": list(config.styles),
+        "tensors": latent_tensors(tensor_places(weights), attributes, config.styles),
         "files": {
             path.name: {
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 "bytes": path.stat().st_size,
             }
-            for path in sorted(folder.iterdir())
+            for path in files
         },
+    }
+
+
+def latent_tensors(
+    places: dict[str, Place], attributes: dict[str, int], styles: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Where latent distributions and attribute vectors are among the weights.
+
+    Args:
+        places: of the weights.
+        attributes: the row of each attribute that has a vector.
+        styles: names of styles.
+    """
+    names = ["latent_mean", "latent_scale"] + ["style_means", "style_scales"] * bool(styles)
+    found = {name: places[name] for name in names}
+    vectors = places["attribute_vectors"]
+    num_bytes = vectors.num_bytes // len(ATTRIBUTES)
+    for name, row in attributes.items():
+        found[f"attribute_vectors.{name}"] = vectors._replace(
+            shape=vectors.shape[1:], offset=vectors.offset + row * num_bytes
+        )
+    return {
+        name: {"dtype": place.dtype, "shape": place.shape, "offset": place.offset}
+        for name, place in found.items()
     }

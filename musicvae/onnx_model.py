@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from .random_numbers import DRAWS_STREAM, NOISE_STREAM, PATH_STREAM, normals, uniforms
 
-FORMAT = 1
-DESCRIPTION, LATENTS = "musicvae.json", "latents.bin"
+FORMAT = 2
+DESCRIPTION, WEIGHTS = "musicvae.json", "model.safetensors"
 ENCODER, DECODER, INT8_DECODER = "encoder.onnx", "decoder.onnx", "decoder.int8.onnx"
+DTYPES = {"F16": "<f2", "F32": "<f4"}  # as safetensors files call them
 TASKS = {"none": "groove", "humanize": "humanize", "tap": "tap", "remove_drums": "add"}
 # The path from one draw of latents to another has at least as many windows, or neighbours would
 # have little in common.
@@ -62,11 +64,20 @@ class OnnxModel:
         """
         folder = Path(folder)
         decoder = INT8_DECODER if int8 else DECODER
-        self.description = read_description(folder, (ENCODER, decoder, LATENTS))
+        self.description = read_description(folder, (ENCODER, decoder, WEIGHTS))
+        self.graphs = folder / ENCODER, folder / decoder
         self.config = self.description["config"]
         self.num_steps = self.config["bars"] * self.config["steps_per_bar"]
-        self.tensors = _read_tensors(folder, self.description)
-        self.encoder, self.decoder = _session(folder / ENCODER), _session(folder / decoder)
+        self.tensors = _read_tensors(folder / WEIGHTS, self.description)
+
+    # A session takes a moment to start, and not every verb needs both.
+    @cached_property
+    def encoder(self) -> Any:
+        return _session(self.graphs[0])
+
+    @cached_property
+    def decoder(self) -> Any:
+        return _session(self.graphs[1])
 
     def sample(
         self,
@@ -312,7 +323,8 @@ class OnnxModel:
         """Latents of drums that have more of attributes, by name and strength in standard
         deviations."""
         for name, strength in attributes.items():
-            vector = self.tensors["attribute_vectors"][self._index("attribute", name, "attributes")]
+            self._index("attribute", name, "attributes")
+            vector = self.tensors[f"attribute_vectors.{name}"]
             latents = (latents + strength * vector.astype(np.float64)).astype(np.float32)
         return latents
 
@@ -427,11 +439,12 @@ def read_description(folder: Path, needed: Sequence[str] = ()) -> dict[str, Any]
     return description
 
 
-def _read_tensors(folder: Path, description: dict[str, Any]) -> dict[str, np.ndarray]:
-    data = (folder / LATENTS).read_bytes()
+def _read_tensors(weights: Path, description: dict[str, Any]) -> dict[str, np.ndarray]:
     return {
-        name: np.frombuffer(data, "<f4", math.prod(place["shape"]), place["offset"]).reshape(
-            place["shape"]
+        name: np.fromfile(
+            weights, DTYPES[place["dtype"]], math.prod(place["shape"]), offset=place["offset"]
         )
+        .reshape(place["shape"])
+        .astype(np.float32)
         for name, place in description["tensors"].items()
     }

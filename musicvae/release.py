@@ -21,6 +21,7 @@ from .data.windows import load_windows
 from .evaluation.card import eval_results, evaluation_section
 from .evaluation.evaluate import Evaluation
 from .evaluation.report import Report, facts_of, read_report
+from .onnx_export import add_graphs
 from .paths import RELEASED
 from .tasks import RECIPES
 from .training.checkpoints import PROGRESS, RUN, checkpoints, read_json
@@ -55,6 +56,7 @@ def release(name: str, split: str, data_dir: str | None) -> None:
     with whole_folder(place, replace=True) as folder:
         round_model(trained, folder, data_dir)
         add_samples(folder)
+        export_graphs(folder, name)
         report = measure(folder, name, split, data_dir)
         shutil.copytree(report_folder(name), folder / "evaluation")
         write_card(name, trained, report, folder)
@@ -118,6 +120,12 @@ def add_samples(folder: Path) -> None:
         "validation", data="demo", bars=bars, steps_per_bar=steps_per_bar, hop_bars=bars
     )
     write_samples(model, processor, windows, folder, NUM_SAMPLES, seed=0)
+
+
+def export_graphs(folder: Path, name: str) -> None:
+    """Adds what runs the model without torch."""
+    model = MusicVAEModel.from_pretrained(folder)
+    add_graphs(model, MusicVAEProcessor.from_pretrained(folder), name, folder)
 
 
 def measure(folder: Path, name: str, split: str, data_dir: str | None) -> Report:

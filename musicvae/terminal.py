@@ -12,6 +12,8 @@ from typing import NoReturn
 
 # The packages of extras that are imported by name.
 EXTRAS = {
+    "onnx": ("onnxruntime",),
+    "export": ("onnx", "onnxscript"),
     "torch": ("httpx2", "huggingface_hub", "jinja2", "safetensors", "torch", "transformers"),
     "train": ("accelerate", "aiohttp", "datasets", "matplotlib", "tensorboard", "yaml"),
 }

@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .atomic import whole_folder
+from .onnx_model import DESCRIPTION
 
 PAGE = Path(__file__).parent / "web"
 RUNTIME_URL = "https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz"
@@ -110,7 +112,7 @@ def page_folders(models: Sequence[Path], runtime: Path) -> dict[str, Path]:
     """
     folders = {"": PAGE, "onnxruntime": runtime}
     for folder in models:
-        place = f"models/{_task(folder)}"
+        place = f"models/{_description(folder)['task']}"
         if place in folders:
             raise ValueError(f"models: found {folders[place]} and {folder}, expected one a task")
         folders[place] = folder
@@ -119,10 +121,10 @@ def page_folders(models: Sequence[Path], runtime: Path) -> dict[str, Path]:
     return folders
 
 
-def _task(folder: Path) -> str:
-    description = folder / "musicvae.json"
+def _description(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads(description.read_text())["task"]
+        found = json.loads((folder / DESCRIPTION).read_text())
+        return {name: found[name] for name in ("task", "files")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder}: found no model for the page ({error}), expected a folder that "
@@ -148,7 +150,12 @@ def write_space(target: Path, models: Sequence[Path], runtime: Path) -> None:
         raise FileExistsError(f"{target}: found an existing path, expected a new folder")
     with whole_folder(target) as temporary:
         for place, folder in folders.items():
-            shutil.copytree(folder, temporary / place, dirs_exist_ok=True)
+            if not place.startswith("models/"):
+                shutil.copytree(folder, temporary / place, dirs_exist_ok=True)
+                continue
+            (temporary / place).mkdir(parents=True)
+            for name in (DESCRIPTION, *_description(folder)["files"]):
+                shutil.copy(folder / name, temporary / place)
         (temporary / "models/models.json").write_text(model_list(folders))
         (temporary / "README.md").write_text(SPACE_CARD, encoding="utf-8")
 

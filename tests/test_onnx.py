@@ -1,5 +1,7 @@
 """Exported models: the same drums by onnxruntime as by torch, from the same random numbers."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -16,9 +18,13 @@ from processing import MusicVAEProcessor
 pytest.importorskip("onnxruntime", reason="needs onnxruntime, for exported models")
 pytest.importorskip("onnxscript", reason="needs onnxscript, to export models")
 
+from onnxscript import ir
+
 from musicvae.drummer import OnnxBackend, TorchBackend, load
-from musicvae.onnx_export import export
+from musicvae.onnx_export import add_graphs, export, write_weights
 from musicvae.onnx_model import ExportedModelError, OnnxModel
+from musicvae.onnx_weights import tensor_places
+from musicvae.paths import RELEASED
 from musicvae.random_numbers import uniforms
 
 SIZES = {
@@ -30,6 +36,7 @@ SIZES = {
     "lookback_bars": 1,
 }
 STEPS = 32
+RELEASES = sorted(path.parent for path in RELEASED.glob("*/model.safetensors"))
 slow = pytest.mark.slow
 KINDS = {
     "groove": {},
@@ -80,12 +87,13 @@ def by_torch(
     """`OnnxModel.decode` with torch: the windows of one song."""
     windows, past = [], None
     for index, each in enumerate(torch.from_numpy(np.ascontiguousarray(latents))):
-        draws = uniforms(seed, 2 + index, STEPS * model.head.num_draws)
+        steps = model.config.num_steps
+        draws = uniforms(seed, 2 + index, steps * model.head.num_draws)
         with torch.no_grad():
             frames = model.decoder.sample(
                 model._contexts(each[None]),
                 temperature,
-                torch.from_numpy(draws).view(STEPS, 1, -1),
+                torch.from_numpy(draws).view(steps, 1, -1),
                 None if conditioning is None else conditioning[index : index + 1],
                 None if fixed is None else fixed._replace(frames=fixed.frames[index : index + 1]),
                 past,
@@ -215,8 +223,9 @@ def test_a_seed_means_the_same_grooves_in_any_batch_and_length(folder):
 
 def test_attributes_move_the_latents(folder):
     exported = OnnxModel(folder)
-    vector = exported.tensors["attribute_vectors"][0]
-    moved = exported.add_attributes(np.zeros((1, 8), np.float32), {next(iter(ATTRIBUTES)): 2.0})
+    name = next(iter(ATTRIBUTES))
+    vector = exported.tensors[f"attribute_vectors.{name}"]
+    moved = exported.add_attributes(np.zeros((1, 8), np.float32), {name: 2.0})
     np.testing.assert_allclose(moved[0], 2 * vector, rtol=1e-6)
     with pytest.raises(ValueError, match="attribute: found 'loudness', expected one of"):
         exported.sample(1, attributes={"loudness": 1.0})
@@ -234,6 +243,69 @@ def test_a_decoder_of_8_bit_weights_gives_nearly_the_same_drums(tmp_path):
     assert 0.7 < ((drums > 0) == (others > 0)).mean() <= 1
 
 
+@slow
+@pytest.mark.parametrize("release", RELEASES, ids=lambda folder: folder.name)
+def test_a_released_folder_has_the_graphs_that_are_exported_today(release, tmp_path):
+    model = MusicVAEModel.from_pretrained(release)
+    processor = MusicVAEProcessor.from_pretrained(release)
+    shutil.copy(release / "model.safetensors", tmp_path)
+    add_graphs(model, processor, release.name, tmp_path)
+    released, exported = (
+        json.loads((folder / "musicvae.json").read_text()) for folder in (release, tmp_path)
+    )
+    assert released["files"].keys() == exported["files"].keys()
+    assert released | {"files": {}} == exported | {"files": {}}
+    for name in ("encoder.onnx", "decoder.onnx"):
+        assert operators(release / name) == operators(tmp_path / name)
+
+
+def operators(graph) -> list[str]:
+    return [node.op_type for node in ir.load(graph).graph.all_nodes()]
+
+
+@slow
+@pytest.mark.parametrize("release", RELEASES, ids=lambda folder: folder.name)
+def test_a_released_folder_makes_the_drums_of_torch(release):
+    model, exported = MusicVAEModel.from_pretrained(release), OnnxModel(release)
+    piano_roll, timing = (torch.cat([each] * 2, 2) for each in random_drums(1))
+    encoded = exported.encode(piano_roll.numpy(), timing.numpy())
+    _, conditioning = model.conditioning(piano_roll, timing)
+    if conditioning is not None:
+        np.testing.assert_allclose(encoded["conditioning"], conditioning, atol=1e-4)
+    fixed, levels = None, None
+    if model.config.hits_as_controls:
+        fixed = FixedDrums.hits(model.head.to_frames(piano_roll, torch.zeros_like(timing)), 9)
+        levels = np.ones(piano_roll.shape, np.uint8)
+    given = levels, piano_roll.numpy(), None, encoded.get("conditioning")
+    expected = by_torch(model, encoded["mean"], 0.8, 5, fixed, conditioning)
+    drums = exported.decode(encoded["mean"], 0.8, 5, *given)
+    assert np.array_equal(drums.piano_roll, expected[0])
+    np.testing.assert_allclose(drums.timing, expected[1], atol=1e-6)
+
+
+def test_a_graph_holds_no_weights(folder):
+    weights = (folder / "model.safetensors").stat().st_size
+    graphs = sum((folder / name).stat().st_size for name in ("encoder.onnx", "decoder.onnx"))
+    assert graphs < 100_000
+    places = tensor_places(folder / "model.safetensors").values()
+    assert max(place.offset + place.num_bytes for place in places) == weights
+    for name in ("encoder.onnx", "decoder.onnx"):
+        values = ir.load(folder / name).graph.initializers.values()
+        embedded = [
+            v.const_value for v in values if not isinstance(v.const_value, ir.ExternalTensor)
+        ]
+        assert max(tensor.size for tensor in embedded) <= 1024
+
+
+@pytest.mark.parametrize(("half", "dtype"), [(True, "F16"), (False, "F32")])
+def test_weights_are_float16_where_that_changes_none(half, dtype, tmp_path):
+    model = random_model("groove")
+    write_weights(model.half().float() if half else model, tmp_path / "model.safetensors")
+    places = tensor_places(tmp_path / "model.safetensors")
+    assert places.keys() == model.state_dict().keys()
+    assert {place.dtype for place in places.values()} == {dtype}
+
+
 def test_an_exported_model_needs_no_torch(folder):
     code = (
         "import sys; from musicvae.onnx_model import OnnxModel\n"
@@ -248,7 +320,7 @@ def test_an_exported_model_needs_no_torch(folder):
     ("damage", "message"),
     [
         (lambda folder: (folder / "decoder.onnx").unlink(), "decoder.onnx: missing"),
-        (lambda folder: flip_a_byte(folder / "latents.bin"), "latents.bin: damaged"),
+        (lambda folder: flip_a_byte(folder / "model.safetensors"), "model.safetensors: damaged"),
         (lambda folder: (folder / "musicvae.json").write_text("[]"), "no whole description"),
         (lambda folder: (folder / "musicvae.json").unlink(), "found no musicvae.json"),
     ],

@@ -51,6 +51,7 @@ def released(workplace, demo_grooves) -> Path:
 def test_a_release_is_whole(released):
     assert {path.name for path in released.iterdir()} == {
         *("README.md", "config.json", "model.safetensors", "processor_config.json"),
+        *("encoder.onnx", "decoder.onnx", "musicvae.json"),
         *("samples", "samples.png", "evaluation"),
     }
     assert [path.name for path in released.parent.iterdir()] == [NAME]

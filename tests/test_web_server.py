@@ -34,8 +34,10 @@ def write_model(tmp_path):
     def write(task: str, name: str = "") -> Path:
         folder = tmp_path / (name or f"my-{task}")
         folder.mkdir()
-        (folder / "musicvae.json").write_text(json.dumps({"format": 1, "task": task}))
+        description = {"format": 2, "task": task, "files": {"decoder.onnx": {}}}
+        (folder / "musicvae.json").write_text(json.dumps(description))
         (folder / "decoder.onnx").write_bytes(b"graph")
+        (folder / "README.md").write_text("a card, which the page does not need")
         return folder
 
     return write

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 
-from musicvae.onnx_model import TASKS
+from modeling_musicvae.drum_attributes import ATTRIBUTES
+from musicvae.onnx_export import latent_tensors
+from musicvae.onnx_model import FORMAT, TASKS
+from musicvae.onnx_weights import tensor_places
 from musicvae.tasks import SAMPLE_TEMPERATURE
 from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
@@ -23,19 +27,17 @@ def write_tiny_export(
     """Writes a model that plays something like a rock beat; `settings` are of its config."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(len(task))
-    tensors = {
+    weights = {
         "latent_mean": rng.normal(size=LATENT_SIZE),
         "latent_scale": np.tril(rng.normal(size=(LATENT_SIZE, LATENT_SIZE))),
-        "attribute_vectors": rng.normal(size=(2, LATENT_SIZE)),
+        "attribute_vectors": rng.normal(size=(len(ATTRIBUTES), LATENT_SIZE)),
     }
     if styles:
-        tensors["style_means"] = rng.normal(size=(len(styles), LATENT_SIZE))
-        tensors["style_scales"] = rng.normal(size=(len(styles), LATENT_SIZE, LATENT_SIZE))
-    entries, data = {}, b""
-    for name, tensor in tensors.items():
-        entries[name] = {"shape": list(tensor.shape), "offset": len(data)}
-        data += tensor.astype("<f4").tobytes()
-    (folder / "latents.bin").write_bytes(data)
+        weights["style_means"] = rng.normal(size=(len(styles), LATENT_SIZE))
+        weights["style_scales"] = rng.normal(size=(len(styles), LATENT_SIZE, LATENT_SIZE))
+    weights = {name: tensor.astype(np.float16) for name, tensor in weights.items()}
+    save_file(weights, folder / "model.safetensors")
+    places = tensor_places(folder / "model.safetensors")
     onnx.save(_encoder(rng), folder / "encoder.onnx")
     onnx.save(_decoder(rng), folder / "decoder.onnx")
     config = {"bars": 4, "steps_per_bar": 16, "num_drums": DRUMS, "latent_size": LATENT_SIZE}
@@ -43,7 +45,7 @@ def write_tiny_export(
     config |= {"velocity_bins": 8, "timing_bins": 9, "input_transform": INPUT_TRANSFORMS[task]}
     config |= settings
     description = {
-        "format": 1,
+        "format": FORMAT,
         "name": f"tiny-{task}",
         "task": task,
         "config": config,
@@ -54,7 +56,7 @@ def write_tiny_export(
         "pitch_maps": PITCH_MAPS,
         "attributes": ["density", "swing"],
         "styles": list(styles),
-        "tensors": entries,
+        "tensors": latent_tensors(places, {"density": 0, "swing": 4}, styles),
         "files": {
             path.name: {
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -43,8 +43,7 @@ def run(arguments: Namespace) -> None:
                 f"model: found {arguments.model}, expected none with --space, which takes all "
                 "released models"
             )
-        cache = cache_folder()
-        write_space(arguments.output_dir, exported_releases(cache), runtime_folder(cache))
+        write_space(arguments.output_dir, exported_releases(), runtime_folder(cache_folder()))
         earlier = ""
     else:
         earlier = replaced(*arguments.output_dir.rglob("*"))

@@ -20,8 +20,7 @@ def run(arguments: Namespace) -> None:
     from ..paths import cache_folder
     from ..web_server import page_folders, page_server, runtime_folder
 
-    cache = cache_folder()
-    folders = page_folders(exported_releases(cache), runtime_folder(cache))
+    folders = page_folders(exported_releases(), runtime_folder(cache_folder()))
     with page_server(folders, arguments.port) as server:
         print(f"Page       http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
         server.serve_forever()

@@ -34,7 +34,8 @@ export function normals(seed, stream, count) {
 // ---------------------------------------------------------------------------------------------
 // Models: folders as docs/onnx.md describes them.
 
-const FORMAT = 1;
+const FORMAT = 2;
+const WEIGHTS = "model.safetensors";
 const RUNTIME = new URL("onnxruntime/", import.meta.url).href;
 
 /** A model, or the runtime, that is missing, damaged or of another kind. */
@@ -58,6 +59,13 @@ async function fetchJson(url) {
   } catch {
     throw new ModelError(`${url}: found text that is no JSON, expected the description of a model`);
   }
+}
+
+/** The number that 16 bits of a float16 stand for. */
+function fromHalf(bits) {
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+  const size = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction;
+  return bits & 32768 ? -size : size;
 }
 
 async function sha256(bytes) {
@@ -130,7 +138,7 @@ export class Model {
     for (const [name, strength] of Object.entries(strengths)) {
       const row = this.description.attributes.indexOf(name);
       if (row < 0 || !strength) continue;
-      const vector = await this.tensor("attribute_vectors", row);
+      const vector = await this.tensor(`attribute_vectors.${name}`);
       vector.forEach((value, i) => (sums[i] += strength * value));
     }
     return Float32Array.from(sums);
@@ -196,12 +204,15 @@ export class Model {
     return inTurn(() => session.run(feeds));
   }
 
-  /** A tensor of latents.bin, or a row of it. */
+  /** A tensor of the weights, or a row of it, Float32Array. */
   async tensor(name, row) {
-    const { shape, offset } = this.description.tensors[name];
-    const bytes = await this.part("latents.bin");
+    const { dtype, shape, offset } = this.description.tensors[name];
+    const bytes = await this.part(WEIGHTS);
     const size = shape.slice(row === undefined ? 0 : 1).reduce((a, b) => a * b, 1);
-    return new Float32Array(bytes, offset + 4 * size * (row ?? 0), size);
+    const width = dtype === "F16" ? 2 : 4;
+    const start = offset + width * size * (row ?? 0);
+    const data = bytes.slice(start, start + width * size); // for an offset need not be aligned
+    return dtype === "F16" ? Float32Array.from(new Uint16Array(data), fromHalf) : new Float32Array(data);
   }
 
   /** The session of a graph, or the bytes of another file. */
@@ -212,10 +223,14 @@ export class Model {
   }
 
   async session(name) {
-    const [ort, bytes] = await Promise.all([loadRuntime(), this.checkedBytes(name)]);
+    const parts = [loadRuntime(), this.checkedBytes(name), this.part(WEIGHTS)];
+    const [ort, bytes, weights] = await Promise.all(parts);
     try {
-      // Optimizing the graph takes longer than it saves.
-      const options = { executionProviders: ["wasm"], graphOptimizationLevel: "disabled" };
+      const options = {
+        executionProviders: ["wasm"],
+        graphOptimizationLevel: "basic", // what follows from the weights alone is computed once
+        externalData: [{ path: WEIGHTS, data: new Uint8Array(weights) }],
+      };
       return await inTurn(() => ort.InferenceSession.create(new Uint8Array(bytes), options));
     } catch (error) {
       throw new ModelError(`${this.folder}/${name}: onnxruntime-web refuses it: ${error.message}`);
