@@ -103,7 +103,9 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
             found = (
                 f"a config.json of model_type {model_type!r:.80}" if config else "no config.json"
             )
-            raise PretrainedModelError(f"{place}: found {found}, expected one of {expected!r}")
+            raise PretrainedModelError(
+                f"{place}: found {found}, expected one of model_type {expected!r}"
+            )
         own = cls.config_class.__annotations__
         fields = {name: value for name, value in kwargs.items() if name in own}
         try:

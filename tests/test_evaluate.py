@@ -134,7 +134,7 @@ def test_a_split_is_compared_with_another():
         ("--num_samples 1", "num_samples: found 1, expected a whole number, 2 or more"),
         ("--seed -1", "seed: found -1, expected a whole number, 0 or more"),
         ("--data midi_folder", "data_dir: found none, expected the folder of your MIDI files"),
-        ("", "output_dir: found none, expected a folder for a model on the Hub"),
+        ("", "output_dir: found none, and no model folder user/drummer, expected a folder to"),
     ],
 )
 def test_bad_arguments_are_refused(words, error, capsys):

@@ -286,10 +286,13 @@ def in_parts(edit: Callable[[Path], object]) -> Callable[[Path], None]:
 NAME = "encoder.mean.weight"
 INDEX = f"{WEIGHTS}.index.json"
 DAMAGES = {
-    "no config": (remove("config.json"), "found no config.json, expected one of 'musicvae'"),
+    "no config": (
+        remove("config.json"),
+        "found no config.json, expected one of model_type 'musicvae'",
+    ),
     "config of another model": (
         BertConfig().save_pretrained,
-        "found a config.json of model_type 'bert', expected one of 'musicvae'",
+        "found a config.json of model_type 'bert', expected one of model_type 'musicvae'",
     ),
     "config without model type": (
         write("config.json", '{"type": "MusicVAE"}'),

@@ -45,7 +45,10 @@ def run(arguments: Namespace) -> None:
         raise ValueError("data_dir: found none, expected the folder of your MIDI files")
     if arguments.output_dir is None:
         if not Path(arguments.model).is_dir():
-            raise ValueError("output_dir: found none, expected a folder for a model on the Hub")
+            raise ValueError(
+                f"output_dir: found none, and no model folder {arguments.model}, expected a folder "
+                "to write to for a model on the Hub"
+            )
         arguments.output_dir = Path(arguments.model, "evaluation")
 
     from ..finding import require_model
