@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils import cached_file
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PART = re.compile(r"[\w.-]{1,100}\.safetensors")
 # A hundred times those of a MusicVAE.
 MAX_CONFIG_BYTES, MAX_HEADER_BYTES = 1 << 20, 1 << 20
 # The arguments of `from_pretrained` that say where the files are.
@@ -93,12 +95,12 @@ def weight_files(
         return None
     try:
         with open(index, "rb") as file:
-            content = json.loads(file.read(MAX_CONFIG_BYTES))
+            content = json.loads(file.read(MAX_CONFIG_BYTES).decode())
         parts = sorted(set(content["weight_map"].values()))
         if not isinstance(content["metadata"], dict):
             raise TypeError("no metadata")
-        if any(os.path.basename(part) != part for part in parts):
-            raise ValueError("a path of a part")
+        if not all(PART.fullmatch(part) for part in parts):
+            raise ValueError("a part of another name")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PretrainedModelError(
             f"{place}: found a damaged {index_name} ({error!s:.200}), expected the index of weights"

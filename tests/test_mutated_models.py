@@ -65,6 +65,10 @@ def write_model(folder: Path) -> None:
     MusicVAEProcessor(bars=2, steps_per_bar=8).save_pretrained(folder)
 
 
+def write_model_in_parts(folder: Path) -> None:
+    nine_drum_model().save_pretrained(folder, max_shard_size="300KB")
+
+
 def read_model(folder: Path) -> object:
     """What makes it the model that it is, and drums of it."""
     model = MusicVAEModel.from_pretrained(folder)
@@ -173,6 +177,9 @@ IN_CHECKPOINT = "checkpoints/checkpoint-1"
 KINDS = {
     "config.json": Kind(write_model, "config.json", mutated_json_file, read_model),
     "weights": Kind(write_model, "model.safetensors", damaged_weights, read_model),
+    "index of weights": Kind(
+        write_model_in_parts, "model.safetensors.index.json", mutated_json_file, read_model
+    ),
     "processor_config.json": Kind(
         write_model, "processor_config.json", mutated_json_file, read_processor
     ),

@@ -380,7 +380,7 @@ DAMAGES = {
     ),
     "weights in parts of which one is elsewhere": (
         in_parts(edit_json(INDEX, weight_map={NAME: "../other.safetensors"})),
-        f"found a damaged {INDEX} .a path of a part.*, expected the index",
+        f"found a damaged {INDEX} .a part of another name.*, expected the index",
     ),
     "an index without its parts": (
         in_parts(edit_json(INDEX, weight_map=None)),
