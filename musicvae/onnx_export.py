@@ -25,7 +25,16 @@ from processing import MusicVAEProcessor
 from processing.drum_kit import DRUM_NAMES, PITCH_MAPS
 
 from .atomic import whole_folder
-from .onnx_model import DECODER, DESCRIPTION, ENCODER, FORMAT, INT8_DECODER, WEIGHTS, task_of
+from .onnx_model import (
+    DECODER,
+    DESCRIPTION,
+    ENCODER,
+    FORMAT,
+    INT8_DECODER,
+    WEIGHTS,
+    import_onnxruntime,
+    task_of,
+)
 from .onnx_weights import Place, refer_to_weights, tensor_places
 from .tasks import SAMPLE_TEMPERATURE
 
@@ -265,7 +274,7 @@ def _export_graph(module: nn.Module, inputs: dict[str, torch.Tensor], path: Path
 
 def _quantize(decoder: Path, target: Path) -> None:
     """Writes a decoder whose weights, 8-bit integers, are its own."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     folded = decoder.with_name("folded.onnx")  # for only constants are quantised

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -395,9 +396,16 @@ def _last_steps(before: OnnxDrums, drums: OnnxDrums, num_steps: int) -> OnnxDrum
     return OnnxDrums(*(each[..., each.shape[2] - num_steps :] for each in joined))
 
 
-def _session(path: Path) -> Any:
+def import_onnxruntime() -> Any:
+    """onnxruntime, without its reports to its makers and the identifier that it keeps for them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _session(path: Path) -> Any:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a step is too small to share
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
