@@ -3,9 +3,14 @@ import hashlib
 import http.client
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -116,6 +121,27 @@ def test_folders_are_not_listed(get, path):
 def test_the_server_is_for_this_machine_alone(runtime, write_model):
     with page_server(page_folders([write_model("groove")], runtime)) as server:
         assert server.server_address[0] == "127.0.0.1"
+
+
+def test_the_command_serves_the_released_models_until_ctrl_c(runtime, tmp_path):
+    name = web_server.RUNTIME_URL.rpartition("/")[2].removesuffix(".tgz")
+    (tmp_path / "musicvae").mkdir()
+    runtime.rename(tmp_path / "musicvae" / name)
+    with subprocess.Popen(
+        [sys.executable, "-m", "musicvae", "web", "--port=0"],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            address = urlsplit(process.stdout.readline().split()[1])
+            connection = http.client.HTTPConnection(address.netloc, timeout=10)
+            connection.request("GET", "/models/models.json")
+            tasks = json.loads(connection.getresponse().read())
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert set(tasks) == {"groove", "humanize", "tap", "add"}
+    assert process.returncode == 130
 
 
 def test_a_folder_without_an_exported_model_is_refused(runtime, tmp_path):
