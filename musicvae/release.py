@@ -23,7 +23,7 @@ from .evaluation.evaluate import Evaluation
 from .evaluation.report import Report, facts_of, read_report
 from .onnx_export import add_graphs
 from .paths import RELEASED
-from .tasks import RECIPES
+from .tasks import FIRST_RECIPES, RECIPES
 from .training.checkpoints import PROGRESS, RUN, checkpoints, read_json
 from .training.latents import fit_latents
 from .training.model_folder import write_samples
@@ -69,6 +69,8 @@ def train(recipe: str, data_dir: str | None) -> Path:
     # A run ends with its model folder, and this with the picture of its samples.
     if not (output_dir / "samples.png").exists():
         words = ["--config", recipe, "--output_dir", str(output_dir)]
+        if recipe in FIRST_RECIPES:
+            words += ["--pretrained_model", str(train(FIRST_RECIPES[recipe], data_dir))]
         if data_dir is not None:
             words += ["--data_dir", data_dir]
         if checkpoints(output_dir):
@@ -164,7 +166,11 @@ def write_card(name: str, trained: Path, report: Report, folder: Path) -> None:
 
 def recreation_section(name: str, trained: Path, report: Report) -> str:
     last = checkpoints(trained)[-1]
-    hours, seed = read_json(last / PROGRESS)["seconds"] / 3600, read_json(last / RUN)["seed"]
+    runs = [last]
+    if trained.name in FIRST_RECIPES:
+        runs += checkpoints(trained.with_name(FIRST_RECIPES[trained.name]))[-1:]
+    hours = sum(read_json(run / PROGRESS)["seconds"] for run in runs) / 3600
+    seed = read_json(last / RUN)["seed"]
     libraries = ", ".join(
         f"{library} {number}" for library, number in report.facts["versions"].items()
     )

@@ -50,7 +50,7 @@ TASKS = {
         description="It generates drum grooves, reconstructs given ones from their latent, and "
         "interpolates between two.",
         conditioned_on="",
-        call="sample(1, temperature=0.8, generator=torch.Generator().manual_seed(0))",
+        call="sample(1, temperature=0.75, generator=torch.Generator().manual_seed(0))",
         made="reconstructed",
     ),
     "humanize": Task(
@@ -76,10 +76,14 @@ TASKS = {
 }
 # Of new grooves. Chosen on the validation split: with it their bars resemble one another as those
 # of drummers do.
-SAMPLE_TEMPERATURE = 0.8
+SAMPLE_TEMPERATURE = 0.75
 SAMPLE_BPM = 100.0  # of new grooves, in quarters a minute
 RELEASES = {task.verb: task for task in TASKS.values()}
+# Of releases.
 RECIPES = {task.released: task.recipe for task in TASKS.values()}
+RECIPES["musicvae-groove-4bar"] = "groove_4bar_fewer_bits"
+# The recipe whose model another one starts from.
+FIRST_RECIPES = {"groove_4bar_fewer_bits": "groove_4bar"}
 
 
 def sample_temperature(config: Any) -> float:

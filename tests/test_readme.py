@@ -382,5 +382,5 @@ def test_publishing(tmp_path):
     with LoopbackHub() as hub:
         environment = hub.environment(hub.create_token("you"), tmp_path / "home")
         launch([*of_training("--hub_strategy"), "--data", "demo"], tmp_path, **environment)
-        reader = [sys.executable, "-c", code.replace("step-4800", "step-2")]
+        reader = [sys.executable, "-c", code.replace("step-11000", "step-2")]
         subprocess.run(reader, cwd=ROOT, env=os.environ | environment, check=True, timeout=300)

@@ -23,9 +23,10 @@ RECIPE = TINY | {"data": "groove", "max_steps": 2, "eval_steps": 2, "save_steps"
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Iterator[Path]:
-    """A folder to work in, with a tiny recipe, where runs are trained in this process."""
+    """A folder to work in, with tiny recipes, where runs are trained in this process."""
     folder = tmp_path_factory.mktemp("workplace")
-    (folder / "groove_4bar.yaml").write_text(yaml.safe_dump(RECIPE))
+    for name in ("groove_4bar", "groove_4bar_fewer_bits"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(RECIPE))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(arguments, "RECIPES", folder)
@@ -70,6 +71,16 @@ def test_its_card_has_the_figures_of_its_evaluation_and_no_others(released):
     assert f"musicvae evaluate musicvae/released/{NAME} --split validation" in card
     assert f"musicvae release {NAME}\n" in card
     assert "data_dir" not in card
+
+
+@pytest.mark.slow
+def test_the_recipe_of_fewer_bits_starts_from_the_model_of_the_other(released):
+    card = (released / "README.md").read_text(encoding="utf-8")
+    assert "--config groove_4bar_fewer_bits --output_dir outputs/groove_4bar_fewer_bits" in card
+    assert "--pretrained_model outputs/groove_4bar" in card
+    assert checkpoint_names(Path("outputs/groove_4bar")) == checkpoint_names(
+        Path("outputs/groove_4bar_fewer_bits")
+    )
 
 
 @pytest.mark.slow

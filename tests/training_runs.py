@@ -74,6 +74,7 @@ INTENDED = {
     "add_hihat": {"input_transform": "remove_drums"},
     "groove_2bar_flat": {"decoder": "flat", "bars": 2},
     "groove_4bar": {},
+    "groove_4bar_fewer_bits": {},
     "groove_4bar_flat": {"decoder": "flat"},
     "groove_4bar_hits": {"velocity_bins": 0, "timing_bins": 0},
     "humanize": {"input_transform": "humanize", "hits_as_controls": True},

@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> None:
 COMMAND = Command(
     "make new grooves",
     (
-        "sample --num_samples 8 --bars 16 --bpm 120 --temperature 0.8 --seed 1 "
+        "sample --num_samples 8 --bars 16 --bpm 120 --temperature 0.9 --seed 1 "
         "--attributes density=1.5 swing=-1",
     ),
     add_arguments,
