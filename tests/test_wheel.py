@@ -17,7 +17,15 @@ from modeling_musicvae import MusicVAEModel
 from musicvae.paths import MUSICVAE_GROOVE_4BAR
 
 ROOT = Path(__file__).parents[1]
-TRAINING_PACKAGES = ("accelerate", "aiohttp", "datasets", "pandas", "pyarrow", "tensorboard")
+TRAINING_PACKAGES = (
+    "accelerate",
+    "aiohttp",
+    "datasets",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "tensorboard",
+)
 # Python imports it as it starts.
 SITECUSTOMIZE = f"""
 import sys
