@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from huggingface_hub import EvalResult
 
 from musicvae.training.model_folder import DATA_NAMES
+from processing.counted import counted
 
 from .bootstrap import Estimate
 from .interpolation import NUM_POINTS
@@ -59,10 +60,11 @@ def evaluation_section(report: Report) -> str:
     lines = [
         "## Evaluation",
         "",
-        f"On the {facts['split']} split of the {data_name(facts['data'])}, {facts['windows']} "
-        f"windows of {facts['bars']} bars that do not overlap, from {facts['recordings']} "
-        f"recordings; in brackets 95 % intervals by the bootstrap over recordings. Seed "
-        f"{facts['seed']}, on {facts['machine']}. All figures are in `evaluation/`, made by",
+        f"On the {facts['split']} split of the {data_name(facts['data'])}, "
+        f"{counted(facts['windows'], 'window')} of {counted(facts['bars'], 'bar')} that do not "
+        f"overlap, from {counted(facts['recordings'], 'recording')}; in brackets 95 % intervals "
+        f"by the bootstrap over recordings. Seed {facts['seed']}, on {facts['machine']}. "
+        "All figures are in `evaluation/`, made by",
         "",
         "```",
         facts["command"],

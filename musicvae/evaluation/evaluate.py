@@ -14,6 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from modeling_musicvae import MusicVAEModel
+from processing.counted import counted
 
 from ..atomic import replaced
 from ..tasks import sample_temperature
@@ -72,7 +73,7 @@ class Evaluation:
         output_dir.mkdir(parents=True, exist_ok=True)
         print(f"Model    {self.place}")
         print(
-            f"Windows  {facts['windows']}, from {facts['recordings']} recordings of the "
+            f"Windows  {facts['windows']}, from {counted(facts['recordings'], 'recording')} of the "
             f"{self.split} split"
         )
         names = [name for part in parts for name in PICTURES.get(part, {})]

@@ -79,15 +79,15 @@ def describe(
     size = "a stream of windows"
     if windows is not None:
         epoch_steps = windows / training.batch_size
-        size = f"{windows} training windows, {epoch_steps:.1f} steps an epoch"
+        size = f"{counted(windows, 'training window')}, {epoch_steps:.1f} steps an epoch"
     processes = counted(accelerator.num_processes, "process", "processes")
     lines = {
         "Model": f"{config.decoder}, {counted(config.bars, 'bar')}, {parameters / 1e6:.1f} million "
         "parameters",
         "Data": f"{arguments.data.source}, {size}",
-        "Training": f"to step {training.max_steps} from {progress.step}, {training.batch_size} "
-        f"sequences a step, {processes} on {accelerator.device.type}, "
-        f"mixed precision {accelerator.mixed_precision}",
+        "Training": f"to step {training.max_steps} from {progress.step}, "
+        f"{counted(training.batch_size, 'sequence')} a step, {processes} on "
+        f"{accelerator.device.type}, mixed precision {accelerator.mixed_precision}",
         "Output": training.output_dir,
     }
     if "tensorboard" in training.report_to:

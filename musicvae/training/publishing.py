@@ -16,6 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 
+from processing.counted import counted
+
 from ..atomic import write_text
 from ..hub import is_transient, open_repository, reason
 from ..retrying import retry
@@ -204,8 +206,8 @@ def commit_folder(published: Published, folder: Path, step: int) -> str:
     present = set(api.list_repo_files(repository)) - {".gitattributes"}
     if not published.files and present:
         tqdm.write(
-            f"{repository}: found {len(present)} files that this run did not push: those of a "
-            "model are replaced, all others stay"
+            f"{repository}: found {counted(len(present), 'file')} that this run did not push: "
+            "those of a model are replaced, all others stay"
         )
     stale = sorted(present & published.files - set(paths))
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
