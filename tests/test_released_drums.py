@@ -24,7 +24,7 @@ def score() -> torch.Tensor:
 MAKERS = {
     "musicvae-groove-4bar": (
         lambda model, generator: model.sample(4, generator=generator),
-        "98149e2c5a21e8d32f330eb8dd7e6cb813fc9cd2ea44fefc47c963563c1b0669",
+        "0e66126971b1db04c14b7b79ec62a9aacc6c8d17e8c5fd79920b6545a8d38979",
     ),
     "musicvae-groove-4bar-humanize": (
         lambda model, generator: model.humanize(score(), generator=generator),
