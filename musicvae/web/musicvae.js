@@ -228,7 +228,7 @@ export class Model {
     try {
       const options = {
         executionProviders: ["wasm"],
-        graphOptimizationLevel: "basic", // what follows from the weights alone is computed once
+        graphOptimizationLevel: "disabled", // it takes longer than it saves
         externalData: [{ path: WEIGHTS, data: new Uint8Array(weights) }],
       };
       return await inTurn(() => ort.InferenceSession.create(new Uint8Array(bytes), options));
