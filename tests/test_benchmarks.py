@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from training_runs import tiny_model
 
 from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from processing import MusicVAEProcessor
 
 FIGURE = re.compile(r"^(.+?) +([\d.e+-]+) \(([\d.e+-]+) to ([\d.e+-]+)\) (.+)$", re.MULTILINE)
 
@@ -63,6 +65,18 @@ def test_the_benchmark_of_convergence_trains_until_the_elbo_is_reached(benchmark
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("step")]
     assert len(lines) == 1
     assert re.fullmatch(r"step 1, ELBO -\d+\.?\d*: \d+\.\d minutes", lines[0])
+
+
+@pytest.mark.slow  # it exports a model
+def test_the_benchmark_of_quantization_prints_figures_of_both_decoders(benchmark, capsys, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    MusicVAEProcessor().save_pretrained(tmp_path)
+    benchmark("benchmark_quantization").main(["--model", str(tmp_path), "--data", "demo"])
+    printed = capsys.readouterr().out
+    for bits in (32, 8):
+        assert re.search(rf"^{bits} bits, greedy, hit_f1: 0\.\d+$", printed, re.MULTILINE)
+        assert re.search(rf"^{bits} bits, sampled, timing_mae_ms: \d+\.\d+$", printed, re.MULTILINE)
+        assert re.search(rf"^{bits} bits, ELBO: -\d+\.\d+ nats$", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("encoder_num_layers", [1, 2])
