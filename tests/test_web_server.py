@@ -132,6 +132,8 @@ def test_the_command_serves_the_released_models_until_ctrl_c(runtime, tmp_path):
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, and what they start, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         try:
             address = urlsplit(process.stdout.readline().split()[1])
