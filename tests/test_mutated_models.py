@@ -70,7 +70,7 @@ def write_model_in_parts(folder: Path) -> None:
 
 
 def read_model(folder: Path) -> object:
-    """What makes it the model that it is, and drums of it."""
+    """A model's identity: its config, its weights and drums of it."""
     model = MusicVAEModel.from_pretrained(folder)
     weights = [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
     config = json.dumps(model.config.to_dict(), default=str)
@@ -157,7 +157,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> object:
-    """What it restores. Its checksums are made to fit, or each damage would be found by them."""
+    """The restored state of a checkpoint. Its checksums are made to fit, or each damage would be found by them."""
     checkpoint = folder / "checkpoints/checkpoint-1"
     sums = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
