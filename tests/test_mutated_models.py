@@ -157,7 +157,8 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> object:
-    """The restored state of a checkpoint. Its checksums are made to fit, or each damage would be found by them."""
+    """The restored state of a checkpoint, whose checksums are made to fit, or they would find each
+    damage."""
     checkpoint = folder / "checkpoints/checkpoint-1"
     sums = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
