@@ -113,6 +113,7 @@ def go(shared_page):
         errors.append(error)
 
     def go(address: str = "#seed=1"):
+        shared_page.bring_to_front()  # a page behind another one is not laid out
         call(shared_page, "history.replaceState(null, '', argument)", address)
         call(shared_page, "await page.readAddress()")
         return shared_page
