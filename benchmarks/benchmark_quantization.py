@@ -6,15 +6,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from measure import print_machine
 
-from modeling_musicvae import MusicVAEModel
+from modeling_musicvae import MusicVAEConfig, MusicVAEModel
+from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
 from musicvae.evaluation.drum_metrics import join, measure_drums
 from musicvae.evaluation.metrics import forward
+from musicvae.evaluation.reconstruction import objective
 from musicvae.evaluation.windows import Windows
 from musicvae.exporting import export_model
-from musicvae.onnx_model import OnnxDrums, OnnxModel
+from musicvae.onnx_model import OnnxModel
 from musicvae.paths import MUSICVAE_GROOVE_4BAR
 
 LEVELS = 127
@@ -53,14 +56,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def print_reconstructions(
-    label: str, decoder: OnnxModel, windows: Windows, temperature: float, config
+    label: str, decoder: OnnxModel, windows: Windows, temperature: float, config: MusicVAEConfig
 ) -> None:
     """Prints how near the drums of the posterior means come to the windows."""
     means = decoder.encode(windows.piano_roll.numpy(), windows.timing.numpy())["mean"]
     drums = []
     for seed, mean in enumerate(means):  # each alone, for windows that are decoded at once follow
         made = decoder.decode(mean[None], temperature, seed)
-        drums.append(OnnxDrums(torch.from_numpy(made.piano_roll), torch.from_numpy(made.timing)))
+        grids = map(torch.from_numpy, (made.piano_roll, made.timing))
+        drums.append(MusicVAEDecoderOutput(*grids))
     for name, figure in measure_drums(join(drums, windows), windows, config, seed=0).items():
         print(f"{label}, {name}: {figure.value:.4f}", flush=True)
 
@@ -69,12 +73,11 @@ def elbo(model: MusicVAEModel, windows: Windows) -> float:
     """The mean over the windows, in nats, with latents of one seed."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        outputs = [
-            forward(model, batch.piano_roll, batch.timing, generator)
+        values = [
+            objective(forward(model, batch.piano_roll, batch.timing, generator))["elbo"]
             for batch in windows.batches(BATCH_SIZE)
         ]
-    losses = torch.cat([each.reconstruction_loss + each.kl_divergence for each in outputs])
-    return -losses.mean().item()
+    return float(np.concatenate(values).mean())
 
 
 def with_rounded_decoder(model: MusicVAEModel) -> MusicVAEModel:

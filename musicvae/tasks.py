@@ -32,6 +32,11 @@ class Task:
     made: str
 
 
+# Of new grooves. Chosen on the validation split: with it their bars resemble one another as those
+# of drummers do.
+SAMPLE_TEMPERATURE = 0.75
+SAMPLE_BPM = 100.0  # of new grooves, in quarters a minute
+
 TAP = Task(
     verb="tap",
     recipe="tap_to_drums",
@@ -50,7 +55,8 @@ TASKS = {
         description="It generates drum grooves, reconstructs given ones from their latent, and "
         "interpolates between two.",
         conditioned_on="",
-        call="sample(1, temperature=0.75, generator=torch.Generator().manual_seed(0))",
+        call=f"sample(1, temperature={SAMPLE_TEMPERATURE}, "
+        "generator=torch.Generator().manual_seed(0))",
         made="reconstructed",
     ),
     "humanize": Task(
@@ -74,15 +80,11 @@ TASKS = {
         made="with drums added",
     ),
 }
-# Of new grooves. Chosen on the validation split: with it their bars resemble one another as those
-# of drummers do.
-SAMPLE_TEMPERATURE = 0.75
-SAMPLE_BPM = 100.0  # of new grooves, in quarters a minute
 RELEASES = {task.verb: task for task in TASKS.values()}
-# Of releases.
-RECIPES = {task.released: task.recipe for task in TASKS.values()}
-RECIPES["musicvae-groove-4bar"] = "groove_4bar_fewer_bits"
-# The recipe whose model another one starts from.
+# The recipe that makes each released model; that of grooves starts where another one ends.
+RECIPES = {task.released: task.recipe for task in TASKS.values()} | {
+    "musicvae-groove-4bar": "groove_4bar_fewer_bits"
+}
 FIRST_RECIPES = {"groove_4bar_fewer_bits": "groove_4bar"}
 
 
