@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .consensus import NUM_DRAWS, TEMPERATURE, FixedDraws, agreed_hits
+from .drum_patterns import DEFAULT_VELOCITY
 from .drum_transforms import follow_taps
 from .latent_space import spherical_interpolation
 from .output_heads import FixedDrums
@@ -285,16 +287,30 @@ class MusicVAEVerbs:
     ) -> MusicVAEDecoderOutput:
         """Drums for a tapped rhythm, on whichever drums it was tapped; see `decode`.
 
-        They keep the feel of the taps, see `follow_taps`.
+        They keep the feel of the taps, see `follow_taps`. At temperature 0 their hits are those
+        that many draws agree on, see `consensus`.
         """
         self._check_input_transform("tap_to_drums", "tap", "tap_fixed_velocity")
         piano_roll, timing = self._check_drums(piano_roll, timing)
         mean = self.encode(piano_roll, timing).mean
-        conditioning = self.conditioning(piano_roll, timing)
-        drums = self.decode(mean, temperature, generator, *conditioning, consecutive=consecutive)
+        score, conditioning = self.conditioning(piano_roll, timing)
+        if temperature == 0:
+            score = self._consensus(mean, conditioning)
+        drums = self.decode(
+            mean, temperature, generator, score, conditioning, consecutive=consecutive
+        )
         made = drums.piano_roll, drums.timing
         made, made_timing = follow_taps(self.config, made, piano_roll, timing)
         return MusicVAEDecoderOutput(piano_roll=made, timing=made_timing)
+
+    def _consensus(self, latents: torch.Tensor, conditioning: torch.Tensor | None) -> torch.Tensor:
+        """The hits that draws from latents agree on, uint8 (batch, drums, steps)."""
+        latents = latents.repeat(NUM_DRAWS, 1)
+        if conditioning is not None:
+            conditioning = conditioning.repeat(NUM_DRAWS, 1, 1)
+        draws = TEMPERATURE, FixedDraws(), None, conditioning
+        drums = self._to_drums(self._draw_windows(latents, *draws))
+        return agreed_hits(drums.piano_roll).to(torch.uint8) * DEFAULT_VELOCITY
 
     @torch.no_grad()
     def add_drums(

@@ -22,7 +22,7 @@ from .finding import find_model
 from .onnx_model import OnnxModel, read_description
 from .paths import cache_folder
 from .random_numbers import SeededDraws
-from .tasks import RELEASES, SAMPLE_BPM, SAMPLE_TEMPERATURE
+from .tasks import RELEASES, SAMPLE_BPM, SAMPLE_TEMPERATURE, TAP_TEMPERATURE
 
 if TYPE_CHECKING:
     from modeling_musicvae import MusicVAEModel
@@ -222,7 +222,9 @@ class Drummer:
         drums = self.backend.run("humanize", song.piano_roll, temperature, seed=seed)
         return self._in_place(song, *_blended(song, *drums, strength))
 
-    def tap_to_drums(self, midi: Midi, temperature: float = 1.0, seed: int = 0) -> Drums:
+    def tap_to_drums(
+        self, midi: Midi, temperature: float = TAP_TEMPERATURE, seed: int = 0
+    ) -> Drums:
         """Drums for a tapped rhythm, on whichever pitches it was tapped."""
         if not isinstance(midi, DrumSong):
             midi = reader_for("tap_to_drums", self.processor).read(midi)

@@ -23,6 +23,8 @@ TASKS = {"none": "groove", "humanize": "humanize", "tap": "tap", "remove_drums":
 # have little in common.
 MIN_PATH_WINDOWS = 5
 FREE, HIT_FIXED, ALL_FIXED = 0, 1, 2
+# Of greedy drums for taps, as in modeling_musicvae/consensus.py.
+CONSENSUS_DRAWS, CONSENSUS_LEAST, CONSENSUS_TEMPERATURE = 32, 13, 0.7
 
 
 class ExportedModelError(ValueError):
@@ -178,8 +180,13 @@ class OnnxModel:
         """Drums for the tapped rhythm of one song's windows, which keep the feel of the taps."""
         self._check_task("tap_to_drums", "tap")
         timing = np.zeros(piano_roll.shape, np.float32) if timing is None else timing
-        fixed = np.full(piano_roll.shape, FREE, np.uint8)
-        drums = self._decode_encoded(piano_roll, timing, temperature, seed, fixed)
+        encoded = self.encode(piano_roll, timing)
+        latents, conditioning = encoded["mean"], encoded.get("conditioning")
+        fixed = score = None
+        if temperature == 0:
+            score = self._consensus(latents, conditioning)
+            fixed = np.full(score.shape, HIT_FIXED, np.uint8)
+        drums = self.decode(latents, temperature, seed, fixed, score, conditioning=conditioning)
         return _follow_taps(self.config, drums, piano_roll, timing)
 
     def add_drums(
@@ -275,10 +282,8 @@ class OnnxModel:
         given_timing = np.zeros(shape, np.float32)
         if timing is not None:
             given_timing = timing * (fixed == ALL_FIXED)
-        past = self.config["lookback_bars"] * self.config["steps_per_bar"]
-        history = OnnxDrums(
-            np.zeros((1, shape[1], past), np.uint8), np.zeros((1, shape[1], past), np.float32)
-        )
+        history = self._silence(1)
+        past = history.timing.shape[2]
         windows = []
         for index in range(len(latents)):
             this = slice(index, index + 1)
@@ -305,6 +310,35 @@ class OnnxModel:
         """Runs the decoder, which has those of the inputs that it needs."""
         names = [each.name for each in self.decoder.get_inputs()]
         return OnnxDrums(*self.decoder.run(None, {name: inputs[name] for name in names}))
+
+    def _silence(self, batch_size: int) -> OnnxDrums:
+        """The drums before those that nothing precedes."""
+        past = self.config["lookback_bars"] * self.config["steps_per_bar"]
+        shape = (batch_size, self.config["num_drums"], past)
+        return OnnxDrums(np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
+
+    def _consensus(self, latents: np.ndarray, conditioning: np.ndarray | None) -> np.ndarray:
+        """The hits that draws of each window agree on, uint8 (windows, drums, steps)."""
+        number = CONSENSUS_DRAWS * len(latents)
+        free = np.full((number, self.config["num_drums"], self.num_steps), FREE, np.uint8)
+        history = self._silence(number)
+        if conditioning is not None:
+            conditioning = np.tile(conditioning, (CONSENSUS_DRAWS, 1, 1))
+        drums = self._decode_window(
+            latents=np.tile(latents, (CONSENSUS_DRAWS, 1)),
+            uniform=np.concatenate([self._draws(0, index) for index in range(number)], 1),
+            temperature=np.array(CONSENSUS_TEMPERATURE, np.float32),
+            fixed=free,
+            fixed_piano_roll=free,
+            fixed_timing=free.astype(np.float32),
+            history_piano_roll=history.piano_roll,
+            history_timing=history.timing,
+            conditioning=None
+            if conditioning is None
+            else np.tile(conditioning, (CONSENSUS_DRAWS, 1, 1)),
+        )
+        draws = drums.piano_roll.reshape(CONSENSUS_DRAWS, len(latents), *free.shape[1:])
+        return ((draws > 0).sum(0) >= CONSENSUS_LEAST).astype(np.uint8)
 
     def _draws(self, seed: int, window: int) -> np.ndarray:
         num_draws = self.description["num_draws"]

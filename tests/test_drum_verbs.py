@@ -26,6 +26,7 @@ from factories import (
     seeded,
 )
 
+from modeling_musicvae.consensus import LEAST_DRAWS, NUM_DRAWS, TEMPERATURE, FixedDraws
 from modeling_musicvae.drum_patterns import to_hits, to_patterns
 from modeling_musicvae.drum_transforms import apply_input_transform
 from modeling_musicvae.generation_musicvae import MusicVAEDecoderOutput
@@ -461,6 +462,22 @@ def test_tap_to_drums_does_not_depend_on_what_is_tapped_on(output):
         for taps in ((TAPS, TAPS_TIMING), (TAPS.flip(1), TAPS_TIMING.flip(1)))
     )
     assert equal(drums, others)
+
+
+@pytest.mark.parametrize("conditioned", [False, True], ids=["unconditioned", "conditioned"])
+@all_outputs
+def test_greedy_drums_for_taps_have_the_hits_that_draws_agree_on(output, conditioned):
+    model = random_model(**TRANSFORMS["tap"], input_as_controls=conditioned, **output)
+    latents, (_, conditioning) = model.encode(ROLLS).mean, model.conditioning(ROLLS)
+    if conditioned:
+        conditioning = conditioning.repeat(NUM_DRAWS, 1, 1)
+    draws = model.decode(
+        latents.repeat(NUM_DRAWS, 1), TEMPERATURE, FixedDraws(), conditioning=conditioning
+    )
+    counts = sum((draw > 0).int() for draw in draws.piano_roll.split(len(ROLLS)))
+    expected = counts >= LEAST_DRAWS
+    assert expected.any() and not expected.all()
+    assert torch.equal(model.tap_to_drums(ROLLS, temperature=0).piano_roll > 0, expected)
 
 
 # Add drums

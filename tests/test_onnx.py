@@ -201,7 +201,10 @@ def calls(task: str) -> list[tuple[str, tuple, dict]]:
             ("continue_drums", (*song, 3), {}),
         ],
         "humanize": [("humanize", (piano_roll,), {})],
-        "tap": [("tap_to_drums", (piano_roll, timing), {})],
+        "tap": [
+            ("tap_to_drums", (piano_roll, timing), {}),
+            ("tap_to_drums", (piano_roll, timing, 0.0), {}),
+        ],
         "add": [("add_drums", (piano_roll, timing), {})],
     }[task]
 

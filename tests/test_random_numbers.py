@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 
-from musicvae.random_numbers import normals, uniforms
+from modeling_musicvae.consensus import FixedDraws
+from musicvae.random_numbers import SeededDraws, normals, uniforms
 
 # The page is held to the same numbers in test_web_page.py.
 GOLDEN_UNIFORMS = [
@@ -47,3 +49,8 @@ def test_seeds_and_streams_are_independent(other):
     pair = uniforms(4, 3, 10_000), uniforms(*other, 10_000)
     assert abs(np.corrcoef(*pair)[0, 1]) < 0.05
     assert not set(pair[0][:100].tolist()) & set(pair[1][:100].tolist())
+
+
+def test_the_draws_of_greedy_drums_for_taps_are_those_of_seed_0():
+    shape = (5, 3, 19)
+    assert torch.equal(FixedDraws().rand(shape), SeededDraws(0, one_song=True).rand(shape))

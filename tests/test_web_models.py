@@ -60,14 +60,14 @@ def given_drums(exports) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(drums.piano_roll[i : i + 1], drums.timing[i : i + 1]) for i in range(8)]
 
 
-def transformed_in_python(model: OnnxModel, drums, seed: int):
+def transformed_in_python(model: OnnxModel, drums, seed: int, temperature: float = 0.8):
     match model.description["task"]:
         case "humanize":
-            made = model.humanize(drums[0], 0.8, seed)
+            made = model.humanize(drums[0], temperature, seed)
         case "tap":
-            made = model.tap_to_drums(*drums, 0.8, seed)
+            made = model.tap_to_drums(*drums, temperature, seed)
         case _:
-            made = model.add_drums(*drums, 0.8, seed)
+            made = model.add_drums(*drums, temperature, seed)
     return made.piano_roll[0], made.timing[0]
 
 
@@ -77,14 +77,15 @@ def loaded(page, task: str):
     return page.evaluate_handle(load, task)
 
 
-def transformed_in_page(page, model, drums, seed: int):
+def transformed_in_page(page, model, drums, seed: int, temperature: float = 0.8):
     script = """
-      const [model, roll, timing, seed] = argument;
+      const [model, roll, timing, seed, temperature] = argument;
       const drums = { pianoRoll: Uint8Array.from(roll), timing: Float32Array.from(timing) };
-      const made = await model.transform(drums, { seed, temperature: 0.8 });
+      const made = await model.transform(drums, { seed, temperature });
       return [[...made.pianoRoll], [...made.timing]];
     """
-    return as_arrays(call(page, script, [model, *(each.ravel().tolist() for each in drums), seed]))
+    numbers = (each.ravel().tolist() for each in drums)
+    return as_arrays(call(page, script, [model, *numbers, seed, temperature]))
 
 
 def sampled_in_page(page, model, seed: int, style: str = ""):
@@ -97,13 +98,14 @@ def sampled_in_page(page, model, seed: int, style: str = ""):
     return as_arrays(call(page, script, [model, seed, style]))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("task", ["humanize", "tap", "add"])
-def test_drums_are_transformed_as_in_python(go, exports, task):
+def test_drums_are_transformed_as_in_python(go, exports, task, temperature):
     page, model = go(), OnnxModel(exports[task])
     page_model = loaded(page, task)
     for seed, drums in enumerate(given_drums(exports)[:3]):
-        made = transformed_in_page(page, page_model, drums, seed)
-        assert_same_drums(made, transformed_in_python(model, drums, seed))
+        made = transformed_in_page(page, page_model, drums, seed, temperature)
+        assert_same_drums(made, transformed_in_python(model, drums, seed, temperature))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..tasks import TAP_TEMPERATURE
 from ..terminal import Parser, number, one_line, whole_number
 from . import Command, options
 from .jobs import RESULT_SUFFIXES, Job, jobs, one_job
@@ -24,6 +25,7 @@ class FileVerb(NamedTuple):
         summary: says what it does.
         example: a command line without the leading "musicvae".
         options: of the method besides temperature and seed, which are arguments of the verb.
+        temperature: where none is given.
     """
 
     task: str
@@ -31,6 +33,7 @@ class FileVerb(NamedTuple):
     summary: str
     example: str
     options: tuple[str, ...] = ()
+    temperature: float = 1.0
 
 
 VERBS = {
@@ -53,6 +56,7 @@ VERBS = {
         "tap_to_drums",
         "make drums for a rhythm that you tapped, on any pitch and channel",
         "tap my_rhythm.mid",
+        temperature=TAP_TEMPERATURE,
     ),
     "add": FileVerb("add", "add_drums", "add a closed hi-hat to your drums", "add my.mid"),
     "transfer": FileVerb(
@@ -123,7 +127,7 @@ def add_arguments(parser: Parser, verb: FileVerb) -> None:
     options.add_output_dir(parser, "MIDI, WAV and picture of each file")
     for name in verb.options:
         add_option(parser, name)
-    options.add_sampling(parser)
+    options.add_sampling(parser, verb.temperature)
     parser.add_argument(
         "--bpm",
         type=number(0),

@@ -35,6 +35,8 @@ export function normals(seed, stream, count) {
 // Models: folders as docs/onnx.md describes them.
 
 const FORMAT = 2;
+// Of greedy drums for taps, as in modeling_musicvae/consensus.py.
+const CONSENSUS = { draws: 32, least: 13, temperature: 0.7 };
 const WEIGHTS = "model.safetensors";
 const RUNTIME = new URL("onnxruntime/", import.meta.url).href;
 
@@ -153,15 +155,16 @@ export class Model {
     return { latents: mean.data, conditioning };
   }
 
-  /** Drums of latents. `fixed`: see docs/onnx.md; it refers to the drums `given`. */
-  async decode(latents, { seed, temperature, conditioning, fixed, given }) {
+  /** Drums of latents. `fixed`: see docs/onnx.md; it refers to the drums `given`. `window`: whose
+   *  draws they are, of a song. */
+  async decode(latents, { seed, window = 0, temperature, conditioning, fixed, given }) {
     const { steps, drums, stepsPerBar } = this.grid;
     const { num_draws, config } = this.description;
     const history = [1, drums, (config.lookback_bars ?? 0) * stepsPerBar];
     const cells = drums * steps;
     const { piano_roll, timing } = await this.run("decoder.onnx", {
       latents: ["float32", latents, [1, latents.length]],
-      uniform: ["float32", uniforms(seed, DRAWS_STREAM, steps * num_draws), [steps, 1, num_draws]],
+      uniform: ["float32", uniforms(seed, DRAWS_STREAM + window, steps * num_draws), [steps, 1, num_draws]],
       temperature: ["float32", Float32Array.of(temperature), []],
       fixed: ["uint8", fixed ?? new Uint8Array(cells), this.shape()],
       fixed_piano_roll: ["uint8", given?.pianoRoll ?? new Uint8Array(cells), this.shape()],
@@ -182,10 +185,25 @@ export class Model {
       const { steps } = this.grid;
       for (const drum of config.removed_drums) fixed.fill(0, drum * steps, (drum + 1) * steps);
     }
-    const given = mask(drums, fixed);
+    let given = mask(drums, fixed);
+    if (task === "tap" && temperature === 0) {
+      given = { pianoRoll: await this.consensus(latents, conditioning), timing: given.timing };
+      fixed.fill(1);
+    }
     const made = await this.decode(latents, { seed, temperature, conditioning, fixed, given });
     if (task === "tap") return followTaps(config, made, drums, this.grid);
     return keepFixed(made, drums, fixed);
+  }
+
+  /** The hits for taps that whole draws agree on: 1 where there is one. */
+  async consensus(latents, conditioning) {
+    const counts = new Uint8Array(this.grid.drums * this.grid.steps);
+    for (let window = 0; window < CONSENSUS.draws; window++) {
+      const options = { seed: 0, window, temperature: CONSENSUS.temperature, conditioning };
+      const { pianoRoll } = await this.decode(latents, options);
+      pianoRoll.forEach((velocity, cell) => (counts[cell] += velocity > 0));
+    }
+    return counts.map((count) => count >= CONSENSUS.least);
   }
 
   shape() {

@@ -1,0 +1,46 @@
+"""What draws of the same drums agree on: greedy drums for taps.
+
+What is most likely at each step has fewer hits in common with what drummers play than what many
+whole draws agree on.
+"""
+
+import torch
+
+# Chosen on the validation split.
+NUM_DRAWS, LEAST_DRAWS, TEMPERATURE = 32, 13, 0.7
+# Of the numbers that decide the draws: stream 2 of seed 0 and those that follow it, one for each
+# window, as docs/onnx.md describes them.
+FIRST_STREAM, STREAM_STEP = 2, 0x9E3779B9
+UINT32 = 0xFFFFFFFF
+
+
+class FixedDraws:
+    """The `generator` of draws that never change, so that greedy drums do not: the numbers are the
+    same on every device, and without torch."""
+
+    def rand(self, shape: tuple[int, int, int]) -> torch.Tensor:
+        """float32 (steps, batch, num_draws), in [0, 1)."""
+        steps, batch_size, num_draws = shape
+        streams = FIRST_STREAM + torch.arange(batch_size)
+        keys = _mix((streams + 1) * STREAM_STEP & UINT32)
+        index = torch.arange(steps * num_draws).view(steps, 1, num_draws)
+        return (_mix(_mix(index) ^ keys[:, None]) >> 8) * 2.0**-24
+
+
+def agreed_hits(piano_roll: torch.Tensor) -> torch.Tensor:
+    """The hits that enough draws have.
+
+    Args:
+        piano_roll: uint8 (NUM_DRAWS * batch, drums, steps): all of the first draw come first.
+
+    Returns:
+        bool (batch, drums, steps).
+    """
+    return (piano_roll.unflatten(0, (NUM_DRAWS, -1)) > 0).sum(0) >= LEAST_DRAWS
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """The finalizer lowbias32 of Chris Wellons, a bijection of uint32, here in int64."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D & UINT32
+    x = (x ^ (x >> 15)) * 0x846CA68B & UINT32
+    return x ^ (x >> 16)
