@@ -8,7 +8,12 @@ from transformers import PreTrainedConfig
 
 # The meaning of fields that older saved configs do not have, and the new names of those that they
 # have; None: dropped.
-LEGACY_DEFAULTS = {"lookback_bars": 0, "encoder_conditioning_size": 0, "input_dropout": 0.0}
+LEGACY_DEFAULTS = {
+    "lookback_bars": 0,
+    "encoder_conditioning_size": 0,
+    "input_dropout": 0.0,
+    "latent_kernels": 0,
+}
 RENAMED = {
     "note_dropout": "encoder_hit_dropout",
     "sampling_schedule": "scheduled_sampling_schedule",
@@ -24,6 +29,7 @@ RANGES = {
     "num_drums": (1, 128),
     "nade_hidden_size": (1, 4096),
     "latent_size": (1, 4096),
+    "latent_kernels": (0, 4096),
     "encoder_hidden_size": (1, 8192),
     "encoder_num_layers": (1, 16),
     "encoder_conditioning_size": (0, 4096),
@@ -82,6 +88,8 @@ class MusicVAEConfig(PreTrainedConfig):
         styles: names of the styles of which the model has a latent distribution, see
             `MusicVAEModel.fit_style_distributions`.
         latent_size: width of z.
+        latent_kernels: kernels of the distribution of latents that new drums are drawn from, see
+            `MusicVAEModel.fit_latent_distribution`; 0: it is one Gaussian.
         encoder_hidden_size: width of the encoder's LSTM in each direction.
         encoder_num_layers: its layers.
         decoder: "hierarchical", where a conductor makes one embedding per bar and nothing else but
@@ -130,6 +138,7 @@ class MusicVAEConfig(PreTrainedConfig):
     encoder_conditioning_size: int = 0
     styles: list[str] | tuple[str, ...] = ()
     latent_size: int = 256
+    latent_kernels: int = 256
     encoder_hidden_size: int = 256
     encoder_num_layers: int = 1
     decoder: Literal["hierarchical", "flat"] = "hierarchical"

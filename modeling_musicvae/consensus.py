@@ -31,12 +31,12 @@ def agreed_hits(piano_roll: torch.Tensor) -> torch.Tensor:
     """The hits that enough draws have.
 
     Args:
-        piano_roll: uint8 (NUM_DRAWS * batch, drums, steps): all of the first draw come first.
+        piano_roll: uint8 (batch * NUM_DRAWS, drums, steps): all draws of a window are in a row.
 
     Returns:
         bool (batch, drums, steps).
     """
-    return (piano_roll.unflatten(0, (NUM_DRAWS, -1)) > 0).sum(0) >= LEAST_DRAWS
+    return (piano_roll.unflatten(0, (-1, NUM_DRAWS)) > 0).sum(1) >= LEAST_DRAWS
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

@@ -137,9 +137,13 @@ class MusicVAEVerbs:
                 "the conditioning"
             )
         past = self._past_frames(history, num_samples)
+        choices = None
+        if self.config.latent_kernels and style is None:
+            choices = draw("rand", (num_samples,), generator, self.device)
         windows = []
         for noise in self._wander(num_samples, -(-bars // self.config.bars), generator):
-            latents = self._add_attributes(self.latents_from_noise(noise, style), attributes)
+            latents = self.latents_from_noise(noise, style, choices)
+            latents = self._add_attributes(latents, attributes)
             frames = self._draw_windows(latents, temperature, generator, fixed, conditioning, past)
             windows.append(frames)
             past = _joined(past, frames)
@@ -162,12 +166,16 @@ class MusicVAEVerbs:
             ]
             yield from torch.stack(paths, 1)[1:num_windows]
 
-    def latents_from_noise(self, noise: torch.Tensor, style: str | None = None) -> torch.Tensor:
+    def latents_from_noise(
+        self, noise: torch.Tensor, style: str | None = None, choices: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Latents that are distributed as the model's are, of noise that is standard normal.
 
         Args:
             noise: float32 (batch, latent_size).
             style: whose latents; if not given, those of all drums.
+            choices: float32 (batch,), in [0, 1): of one of the kernels for each, where
+                `config.latent_kernels` is not 0; if not given, noise is around their mean.
 
         Returns:
             float32 (batch, latent_size); the noise itself, which is the prior's, unless
@@ -184,7 +192,11 @@ class MusicVAEVerbs:
                 raise ValueError(f"style: found {style!r}, expected {expected}")
             number = names.index(style)
             mean, scale = self.style_means[number], self.style_scales[number]
-        return mean.float() + noise @ scale.float().T
+        latents = mean.float() + noise @ scale.float().T
+        if choices is None or style is not None or not self.config.latent_kernels:
+            return latents
+        numbers = (choices * self.config.latent_kernels).long()
+        return latents + self.kernel_centers[numbers].float()
 
     @torch.no_grad()
     def continue_drums(
@@ -305,9 +317,9 @@ class MusicVAEVerbs:
 
     def _consensus(self, latents: torch.Tensor, conditioning: torch.Tensor | None) -> torch.Tensor:
         """The hits that draws from latents agree on, uint8 (batch, drums, steps)."""
-        latents = latents.repeat(NUM_DRAWS, 1)
+        latents = latents.repeat_interleave(NUM_DRAWS, 0)
         if conditioning is not None:
-            conditioning = conditioning.repeat(NUM_DRAWS, 1, 1)
+            conditioning = conditioning.repeat_interleave(NUM_DRAWS, 0)
         draws = TEMPERATURE, FixedDraws(), None, conditioning
         drums = self._to_drums(self._draw_windows(latents, *draws))
         return agreed_hits(drums.piano_roll).to(torch.uint8) * DEFAULT_VELOCITY

@@ -4,6 +4,10 @@ from collections.abc import Iterable
 
 import torch
 
+# Of the kernels of a latent distribution: how far their centers are from the mean of all, compared
+# with posterior means, and how wide they are, compared with the one Gaussian. The squares add to 1.
+CENTER_SPREAD, KERNEL_WIDTH = 0.8, 0.6
+
 
 def spherical_interpolation(
     start: torch.Tensor, end: torch.Tensor, num_points: int
@@ -59,6 +63,27 @@ def aggregate_gaussian(
     if moments.count == 0:
         raise ValueError("posteriors: found none, expected at least one")
     return moments.mean.float(), torch.linalg.cholesky(moments.covariance).float()
+
+
+def kernel_centers(means: torch.Tensor, number: int) -> torch.Tensor:
+    """The centers of kernels, equal in weight and shape, that latents are drawn around.
+
+    Latents of drums lie in clusters, and one Gaussian covers what is between them too. Centers are
+    posterior means, shrunk toward their mean: with a kernel as much narrower as the centers are
+    shrunk, both together spread as the means do (West: Approximating posterior distributions by
+    mixtures, 1993).
+
+    Args:
+        means: of posteriors, float (n, latent_size); kernels are around some that are spread
+            evenly, or around some more than once if there are fewer than kernels.
+        number: of kernels.
+
+    Returns:
+        float (number, latent_size), from the mean of all centers.
+    """
+    places = torch.linspace(0, len(means) - 1, number).round().long()
+    chosen = means[places.to(means.device)]
+    return CENTER_SPREAD * (chosen - chosen.mean(0))
 
 
 class PosteriorMoments:

@@ -12,7 +12,7 @@ from .modeling_musicvae import MusicVAEModel
 
 CONDUCTOR = "decoder/hierarchical_level_0"
 # What Magenta's models do not have, and their constant beta.
-FIXED_FIELDS = {"lookback_bars": 0, "dropout": 0.0, "beta_rate": 0.0}
+FIXED_FIELDS = {"lookback_bars": 0, "latent_kernels": 0, "dropout": 0.0, "beta_rate": 0.0}
 
 Shapes = dict[str, tuple[int, ...]]  # of the model's parameters
 

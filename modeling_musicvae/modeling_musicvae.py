@@ -17,7 +17,13 @@ from .drum_attributes import ATTRIBUTES, measure_attributes
 from .drum_patterns import to_hits
 from .drum_transforms import apply_input_transform, drop_hits
 from .generation_musicvae import MusicVAEVerbs
-from .latent_space import PosteriorMoments, aggregate_gaussian, attribute_vectors
+from .latent_space import (
+    KERNEL_WIDTH,
+    PosteriorMoments,
+    aggregate_gaussian,
+    attribute_vectors,
+    kernel_centers,
+)
 from .modules_musicvae import MusicVAEConductor, MusicVAEDecoder, MusicVAEEncoder
 from .output_heads import OutputHead
 from .pretrained_musicvae import MusicVAEPreTrainedModel
@@ -91,6 +97,8 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         self.register_buffer("attribute_vectors", torch.zeros(len(ATTRIBUTES), size))
         self.register_buffer("latent_mean", torch.zeros(size))
         self.register_buffer("latent_scale", torch.eye(size))
+        if config.latent_kernels:
+            self.register_buffer("kernel_centers", torch.zeros(config.latent_kernels, size))
         if config.styles:
             number = len(config.styles)
             self.register_buffer("style_means", torch.zeros(number, size))
@@ -223,16 +231,22 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         """Learns, in one pass over drums, where their latents are, and `sample` draws from there.
 
         The prior is only near it, the less so the less the KL divergence weighs: it knows of no
-        correlation between latents, so that what is drawn from it fits together less well. See
-        `aggregate_gaussian`.
+        correlation between latents, and of no clusters, so that what is drawn from it fits together
+        less well. See `aggregate_gaussian`, and `kernel_centers` where `config.latent_kernels` is
+        not 0.
 
         The distribution is part of the model: it is saved and loaded with it.
 
         Args:
-            batches: `piano_roll` and `timing` of each.
+            batches: `piano_roll` and `timing` of each; some thousand windows are enough, whose
+                latents are held at once.
         """
-        posteriors = (self.encode(*drums) for drums in batches)
+        posteriors = [self.encode(*drums) for drums in batches]
         mean, scale = aggregate_gaussian((each.mean, each.std) for each in posteriors)
+        if number := self.config.latent_kernels:
+            means = torch.cat([each.mean for each in posteriors])
+            self.kernel_centers.copy_(kernel_centers(means, number))
+            scale = KERNEL_WIDTH * scale
         self.latent_mean.copy_(mean)
         self.latent_scale.copy_(scale)
 
@@ -263,7 +277,8 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
                 each.add(*(part[numbers == number] for part in posterior.to_tuple()))
         if missing := [s for s, each in zip(styles, moments, strict=True) if each.count == 0]:
             raise ValueError(f"styles: found no windows of {missing}, expected some of each")
-        whole = self.latent_mean, self.latent_scale
+        width = KERNEL_WIDTH if self.config.latent_kernels else 1.0
+        whole = self.latent_mean, self.latent_scale / width
         fitted = [each.shrunk(*whole, STYLE_SHRINKAGE) for each in moments]
         self.config.styles = list(styles)
         for name, parts in zip(

@@ -25,7 +25,9 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
     base_model_prefix = "musicvae"
     main_input_name = "piano_roll"
     # Older checkpoints have none.
-    _keys_to_ignore_on_load_missing = [r"^(attribute_vectors|latent_mean|latent_scale)$"]
+    _keys_to_ignore_on_load_missing = [
+        r"^(attribute_vectors|latent_mean|latent_scale|kernel_centers)$"
+    ]
     # Where a model is trained on, on other drums.
     _keys_to_ignore_on_load_unexpected = [r"^(style_means|style_scales)$"]
 
@@ -198,6 +200,8 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
             init.zeros_(module.attribute_vectors)
             init.zeros_(module.latent_mean)
             init.copy_(module.latent_scale, torch.eye(module.config.latent_size))
+            if module.config.latent_kernels:
+                init.zeros_(module.kernel_centers)
         elif isinstance(module, nn.LSTM):
             size, num_directions = module.hidden_size, 1 + module.bidirectional
             for index, (weight_ih, weight_hh, bias_ih, _) in enumerate(module.all_weights):

@@ -336,6 +336,7 @@ def latent_tensors(
         styles: names of styles.
     """
     names = ["latent_mean", "latent_scale"] + ["style_means", "style_scales"] * bool(styles)
+    names += ["kernel_centers"] * ("kernel_centers" in places)
     found = {name: places[name] for name in names}
     vectors = places["attribute_vectors"]
     num_bytes = vectors.num_bytes // len(ATTRIBUTES)

@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from .random_numbers import DRAWS_STREAM, NOISE_STREAM, PATH_STREAM, normals, uniforms
+from .random_numbers import (
+    DRAWS_STREAM,
+    KERNEL_STREAM,
+    NOISE_STREAM,
+    PATH_STREAM,
+    normals,
+    uniforms,
+)
 
-FORMAT = 2
+FORMAT = 3
 DESCRIPTION, WEIGHTS = "musicvae.json", "model.safetensors"
 ENCODER, DECODER, INT8_DECODER = "encoder.onnx", "decoder.onnx", "decoder.int8.onnx"
 DTYPES = {"F16": "<f2", "F32": "<f4"}  # as safetensors files call them
@@ -104,7 +111,9 @@ class OnnxModel:
                 for stream in (NOISE_STREAM, PATH_STREAM)
             )
             noise = _great_arc(start, end, max(num_windows, MIN_PATH_WINDOWS))[:num_windows]
-            latents = self.add_attributes(self.latents_from_noise(noise, style), attributes or {})
+            choice = uniforms(own_seed, KERNEL_STREAM, 1)
+            latents = self.latents_from_noise(noise, style, choice)
+            latents = self.add_attributes(latents, attributes or {})
             grooves.append(self.decode(latents, temperature, own_seed))
         steps = bars * self.config["steps_per_bar"]
         rolls, timings = (
@@ -323,9 +332,9 @@ class OnnxModel:
         free = np.full((number, self.config["num_drums"], self.num_steps), FREE, np.uint8)
         history = self._silence(number)
         if conditioning is not None:
-            conditioning = np.tile(conditioning, (CONSENSUS_DRAWS, 1, 1))
+            conditioning = np.repeat(conditioning, CONSENSUS_DRAWS, 0)
         drums = self._decode_window(
-            latents=np.tile(latents, (CONSENSUS_DRAWS, 1)),
+            latents=np.repeat(latents, CONSENSUS_DRAWS, 0),
             uniform=np.concatenate([self._draws(0, index) for index in range(number)], 1),
             temperature=np.array(CONSENSUS_TEMPERATURE, np.float32),
             fixed=free,
@@ -333,25 +342,28 @@ class OnnxModel:
             fixed_timing=free.astype(np.float32),
             history_piano_roll=history.piano_roll,
             history_timing=history.timing,
-            conditioning=None
-            if conditioning is None
-            else np.tile(conditioning, (CONSENSUS_DRAWS, 1, 1)),
+            conditioning=conditioning,
         )
-        draws = drums.piano_roll.reshape(CONSENSUS_DRAWS, len(latents), *free.shape[1:])
-        return ((draws > 0).sum(0) >= CONSENSUS_LEAST).astype(np.uint8)
+        draws = drums.piano_roll.reshape(len(latents), CONSENSUS_DRAWS, *free.shape[1:])
+        return ((draws > 0).sum(1) >= CONSENSUS_LEAST).astype(np.uint8)
 
     def _draws(self, seed: int, window: int) -> np.ndarray:
         num_draws = self.description["num_draws"]
         numbers = uniforms(seed, DRAWS_STREAM + window, self.num_steps * num_draws)
         return numbers.reshape(self.num_steps, 1, num_draws)
 
-    def latents_from_noise(self, noise: np.ndarray, style: str | None = None) -> np.ndarray:
+    def latents_from_noise(
+        self, noise: np.ndarray, style: str | None = None, choices: np.ndarray | None = None
+    ) -> np.ndarray:
         """Latents float32 (batch, latent_size) of standard normal noise, of all drums or of a
-        style."""
+        style; see `MusicVAEModel.latents_from_noise`. One choice serves a whole batch too."""
         mean, scale = self.tensors["latent_mean"], self.tensors["latent_scale"]
         if style is not None:
             index = self._index("style", style, "styles")
             mean, scale = self.tensors["style_means"][index], self.tensors["style_scales"][index]
+        elif choices is not None and "kernel_centers" in self.tensors:
+            centers = self.tensors["kernel_centers"].astype(np.float64)
+            mean = mean + centers[(choices * np.float32(len(centers))).astype(int)]
         return (mean + noise @ scale.astype(np.float64).T).astype(np.float32)
 
     def add_attributes(self, latents: np.ndarray, attributes: Mapping[str, float]) -> np.ndarray:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 NOISE_STREAM = 0
 PATH_STREAM = 1
-DRAWS_STREAM = 2
+DRAWS_STREAM = 2  # of the first window; those of the others follow it
+KERNEL_STREAM = 2**32 - 1
 
 
 def uniforms(seed: int, stream: int, count: int) -> np.ndarray:
@@ -59,11 +60,15 @@ class SeededDraws:
         self.noise_stream = PATH_STREAM
         return torch.from_numpy(np.stack(noise)).float()
 
-    def rand(self, shape: tuple[int, int, int]) -> "torch.Tensor":
+    def rand(self, shape: tuple[int, ...]) -> "torch.Tensor":
         """Draws, float32 (steps, batch, num_draws): of a window of each groove, or of the next
-        windows of the song."""
+        windows of the song. Or what chooses a kernel for each groove, float32 (grooves,)."""
         import torch
 
+        if len(shape) == 1:
+            seeds = range(self.seed, self.seed + shape[0])
+            choices = [uniforms(seed, KERNEL_STREAM, 1) for seed in seeds]
+            return torch.from_numpy(np.concatenate(choices))
         steps, batch_size, num_draws = shape
         rows = range(batch_size)
         if self.one_song:

@@ -38,7 +38,11 @@ def exports(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exports")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     tiny_onnx = pytest.importorskip("tiny_onnx", reason="needs onnx")
-    exports = {"groove": tiny_onnx.write_tiny_export(root / "groove", "groove", ("funk", "jazz"))}
+    exports = {
+        "groove": tiny_onnx.write_tiny_export(
+            root / "groove", "groove", ("funk", "jazz"), latent_kernels=5
+        )
+    }
     for task in ("humanize", "tap", "add"):
         exports[task] = tiny_onnx.write_tiny_export(root / task, task)
     return exports

@@ -309,7 +309,7 @@ def random_variables(**sizes) -> tuple[MusicVAEModel, Arrays]:
     """A model with random weights, and these under Magenta's names."""
     torch.manual_seed(0)
     defaults = {"latent_size": 5, "encoder_hidden_size": 6, "decoder_hidden_size": 7}
-    defaults |= {"lookback_bars": 0, "dropout": 0.0, "beta_rate": 0.0}
+    defaults |= {"lookback_bars": 0, "latent_kernels": 0, "dropout": 0.0, "beta_rate": 0.0}
     if sizes.get("output", "categorical") == "categorical":
         defaults |= {"velocity_bins": 0, "timing_bins": 0, "hit_features": False}
     model = MusicVAEModel(MusicVAEConfig(**defaults | {"conductor_hidden_size": 8} | sizes))

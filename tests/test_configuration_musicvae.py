@@ -27,6 +27,7 @@ DEFAULTS = {
     "encoder_conditioning_size": 0,
     "styles": [],
     "latent_size": 256,
+    "latent_kernels": 256,
     "encoder_hidden_size": 256,
     "encoder_num_layers": 1,
     "decoder": "hierarchical",
@@ -61,6 +62,7 @@ CHANGED = {
     "encoder_conditioning_size": 16,
     "styles": ["funk", "jazz"],
     "latent_size": 6,
+    "latent_kernels": 10,
     "encoder_hidden_size": 7,
     "encoder_num_layers": 2,
     "decoder": "flat",
@@ -111,7 +113,12 @@ def saved_as(folder, fields: dict, without: list[str] = ()) -> None:
     path.write_text(json.dumps(saved | fields))
 
 
-NEW_FIELDS = {"lookback_bars": 0, "encoder_conditioning_size": 0, "input_dropout": 0.0}
+NEW_FIELDS = {
+    "lookback_bars": 0,
+    "encoder_conditioning_size": 0,
+    "input_dropout": 0.0,
+    "latent_kernels": 0,
+}
 both_loaders = pytest.mark.parametrize("loader", [MusicVAEConfig, AutoConfig])
 
 
@@ -139,7 +146,7 @@ def test_a_config_that_was_saved_with_old_names_means_what_it_meant(loader, tmp_
 
 
 SIZES = [name for name, value in DEFAULTS.items() if type(value) is int]
-MAY_BE_0 = ["lookback_bars", "encoder_conditioning_size"]
+MAY_BE_0 = ["lookback_bars", "encoder_conditioning_size", "latent_kernels"]
 SIZES = [name for name in SIZES if "bins" not in name and name not in MAY_BE_0]
 WEIGHTS = [
     "free_bits",

@@ -8,7 +8,12 @@ from factories import LATENT_SIZE, random_model, random_rolls, random_timing, se
 from safetensors.torch import load_file, save_file
 
 from modeling_musicvae import MusicVAEModel
-from modeling_musicvae.latent_space import aggregate_gaussian
+from modeling_musicvae.latent_space import (
+    CENTER_SPREAD,
+    KERNEL_WIDTH,
+    aggregate_gaussian,
+    kernel_centers,
+)
 
 WEIGHTS = "model.safetensors"
 ROLLS = random_rolls(40)
@@ -54,9 +59,28 @@ def test_no_posterior_is_refused():
         aggregate_gaussian([])
 
 
-@pytest.fixture(scope="module")
-def fitted() -> MusicVAEModel:
-    model = random_model()
+def test_kernels_lie_around_means_that_are_spread_evenly():
+    mean, _ = posteriors(9)
+    chosen = mean[[0, 2, 4, 6, 8]]
+    expected = CENTER_SPREAD * (chosen - chosen.mean(0))
+    torch.testing.assert_close(kernel_centers(mean, 5), expected)
+
+
+def test_kernels_and_their_centers_together_spread_as_the_means_do():
+    mean, _ = posteriors(2000)
+    whole = mean.T.cov()
+    spread = kernel_centers(mean, 2000).T.cov() + KERNEL_WIDTH**2 * whole
+    torch.testing.assert_close(spread, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_fewer_drums_than_kernels_have_some_each():
+    mean, _ = posteriors(3)
+    assert len(kernel_centers(mean, 7).unique(dim=0)) == 3
+
+
+@pytest.fixture(scope="module", params=[0, 7], ids=["one Gaussian", "kernels"])
+def fitted(request) -> MusicVAEModel:
+    model = random_model(latent_kernels=request.param)
     model.fit_latent_distribution([(ROLLS[:25], TIMING[:25]), (ROLLS[25:], TIMING[25:])])
     return model
 
@@ -68,12 +92,19 @@ def test_latents_are_those_of_the_prior_until_others_are_fitted():
 def test_latents_are_distributed_as_those_of_drums(fitted):
     posterior = fitted.encode(ROLLS, TIMING)
     mean, scale = aggregate_gaussian([(posterior.mean, posterior.std)])
-    torch.testing.assert_close(fitted.latents_from_noise(NOISE), mean + NOISE @ scale.T)
+    if fitted.config.latent_kernels:
+        mean = mean + kernel_centers(posterior.mean, 7)[[0, 3, 6]]
+        scale = KERNEL_WIDTH * scale
+    latents = fitted.latents_from_noise(NOISE, choices=torch.tensor([0.1, 0.5, 0.999]))
+    torch.testing.assert_close(latents, mean + NOISE @ scale.T)
 
 
 def test_new_drums_are_drawn_from_there(fitted):
-    noise = torch.randn(3, LATENT_SIZE, generator=seeded(6))
-    expected = fitted.decode(fitted.latents_from_noise(noise), 0)
+    generator, choices = seeded(6), None
+    if fitted.config.latent_kernels:
+        choices = torch.rand(3, generator=generator)
+    noise = torch.randn(3, LATENT_SIZE, generator=generator)
+    expected = fitted.decode(fitted.latents_from_noise(noise, choices=choices), 0)
     assert torch.equal(fitted.sample(3, 0, seeded(6)).piano_roll, expected.piano_roll)
     assert not torch.equal(expected.piano_roll, fitted.decode(noise, 0).piano_roll)
 
@@ -81,12 +112,17 @@ def test_new_drums_are_drawn_from_there(fitted):
 def test_the_distribution_is_saved_and_loaded_bit_for_bit(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     loaded = MusicVAEModel.from_pretrained(tmp_path)
-    assert torch.equal(loaded.latents_from_noise(NOISE), fitted.latents_from_noise(NOISE))
+    latents = (
+        model.latents_from_noise(NOISE, choices=torch.tensor([0.1, 0.5, 0.999]))
+        for model in (loaded, fitted)
+    )
+    assert torch.equal(*latents)
 
 
 def without_distribution(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
-    del weights["latent_mean"], weights["latent_scale"]
+    for name in ("latent_mean", "latent_scale", "kernel_centers"):
+        weights.pop(name, None)
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
 
 

@@ -98,7 +98,7 @@ def no_room(*_: object) -> None:
 VERBS = {
     "groove_4bar_hits": "model.sample(1, temperature=0.75",
     "humanize": "model.humanize(song.piano_roll)",
-    "tap_to_drums": "model.tap_to_drums(song.piano_roll, song.timing)",
+    "tap_to_drums": "model.tap_to_drums(song.piano_roll, song.timing, temperature=0)",
     "add_hihat": "model.add_drums(song.piano_roll, song.timing)",
     "hits as controls": "model.sample(len(song.piano_roll), score=song.piano_roll)",
 }

@@ -59,6 +59,7 @@ def random_model(kind: str) -> MusicVAEModel:
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     model.attribute_vectors[0] = torch.randn(8)
     model.latent_mean.copy_(torch.randn(8))
+    model.kernel_centers.copy_(torch.randn_like(model.kernel_centers))
     return model
 
 

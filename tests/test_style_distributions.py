@@ -22,9 +22,9 @@ def batches(size: int = 25) -> list[tuple[torch.Tensor, ...]]:
     return list(zip(*parts, strict=True))
 
 
-@pytest.fixture
-def fitted() -> MusicVAEModel:
-    model = random_model()
+@pytest.fixture(params=[0, 7], ids=["one Gaussian", "kernels"])
+def fitted(request) -> MusicVAEModel:
+    model = random_model(latent_kernels=request.param)
     model.fit_latent_distribution([(ROLLS, TIMING)])
     model.fit_style_distributions(batches(), STYLES)
     return model
@@ -34,13 +34,14 @@ def fitted() -> MusicVAEModel:
 def test_a_style_is_its_windows_and_some_of_the_whole(style, fitted):
     """The moments are those of draws from both, in their proportion."""
     own = style_numbers == STYLES.index(style)
-    posterior = fitted.encode(ROLLS[own], TIMING[own])
+    posterior, every = fitted.encode(ROLLS[own], TIMING[own]), fitted.encode(ROLLS, TIMING)
     mean, scale = aggregate_gaussian([(posterior.mean, posterior.std)])
+    whole_mean, whole_scale = aggregate_gaussian([(every.mean, every.std)])
     share = len(posterior.mean) / (len(posterior.mean) + STYLE_SHRINKAGE)
-    expected_mean = share * mean + (1 - share) * fitted.latent_mean
+    expected_mean = share * mean + (1 - share) * whole_mean
     second_moments = [
         covariance @ covariance.T + center.outer(center)
-        for covariance, center in ((scale, mean), (fitted.latent_scale, fitted.latent_mean))
+        for covariance, center in ((scale, mean), (whole_scale, whole_mean))
     ]
     covariance = share * second_moments[0] + (1 - share) * second_moments[1]
     covariance = covariance - expected_mean.outer(expected_mean)
@@ -113,6 +114,7 @@ def test_styles_can_be_fitted_anew(fitted):
 
 def test_other_training_starts_from_the_weights_without_the_styles(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
-    model = MusicVAEModel.from_pretrained(tmp_path, config=random_model().config)
+    config = random_model(latent_kernels=fitted.config.latent_kernels).config
+    model = MusicVAEModel.from_pretrained(tmp_path, config=config)
     assert not hasattr(model, "style_means")
     assert torch.equal(model.encoder.mean.weight, fitted.encoder.mean.weight)

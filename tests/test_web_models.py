@@ -269,7 +269,7 @@ def test_a_pinned_groove_becomes_the_nearest_corner(go):
         (lambda folder: flip(folder / "decoder.onnx"), "decoder.onnx: found damaged data"),
         (lambda folder: cut(folder / "model.safetensors"), "model.safetensors: found "),
         (lambda folder: cut(folder / "musicvae.json"), "found text that is no JSON"),
-        (lambda folder: edit(folder, format=1), "found format 1, expected 2"),
+        (lambda folder: edit(folder, format=2), "found format 2, expected 3"),
     ],
     ids=["missing", "damaged", "cut", "description", "format"],
 )

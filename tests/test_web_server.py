@@ -39,7 +39,7 @@ def write_model(tmp_path):
     def write(task: str, name: str = "") -> Path:
         folder = tmp_path / (name or f"my-{task}")
         folder.mkdir()
-        description = {"format": 2, "task": task, "files": {"decoder.onnx": {}}}
+        description = {"format": 3, "task": task, "files": {"decoder.onnx": {}}}
         (folder / "musicvae.json").write_text(json.dumps(description))
         (folder / "decoder.onnx").write_bytes(b"graph")
         (folder / "README.md").write_text("a card, which the page does not need")

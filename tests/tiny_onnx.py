@@ -32,6 +32,8 @@ def write_tiny_export(
         "latent_scale": np.tril(rng.normal(size=(LATENT_SIZE, LATENT_SIZE))),
         "attribute_vectors": rng.normal(size=(len(ATTRIBUTES), LATENT_SIZE)),
     }
+    if kernels := settings.get("latent_kernels"):
+        weights["kernel_centers"] = rng.normal(size=(kernels, LATENT_SIZE))
     if styles:
         weights["style_means"] = rng.normal(size=(len(styles), LATENT_SIZE))
         weights["style_scales"] = rng.normal(size=(len(styles), LATENT_SIZE, LATENT_SIZE))

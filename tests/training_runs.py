@@ -93,7 +93,14 @@ RUN = {
 }
 
 # What an export has besides the weights of a checkpoint: it is fitted when training is over.
-LEARNED_LAST = ["attribute_vectors", "latent_mean", "latent_scale", "style_means", "style_scales"]
+LEARNED_LAST = [
+    "attribute_vectors",
+    "kernel_centers",
+    "latent_mean",
+    "latent_scale",
+    "style_means",
+    "style_scales",
+]
 
 TWO_PROCESSES = [
     "--multi_gpu",

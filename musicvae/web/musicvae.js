@@ -8,6 +8,7 @@
 
 const NOISE_STREAM = 0;
 const DRAWS_STREAM = 2;
+const KERNEL_STREAM = 2 ** 32 - 1;
 
 function mix(x) {
   x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
@@ -34,7 +35,7 @@ export function normals(seed, stream, count) {
 // ---------------------------------------------------------------------------------------------
 // Models: folders as docs/onnx.md describes them.
 
-const FORMAT = 2;
+const FORMAT = 3;
 // Of greedy drums for taps, as in modeling_musicvae/consensus.py.
 const CONSENSUS = { draws: 32, least: 13, temperature: 0.7 };
 const WEIGHTS = "model.safetensors";
@@ -127,8 +128,11 @@ export class Model {
       ? [await this.tensor("latent_mean"), await this.tensor("latent_scale")]
       : [await this.tensor("style_means", row), await this.tensor("style_scales", row)];
     const noise = normals(seed, NOISE_STREAM, size);
+    const kernels = row < 0 ? this.description.config.latent_kernels ?? 0 : 0;
+    const kernel = kernels && Math.floor(Math.fround(uniforms(seed, KERNEL_STREAM, 1)[0] * kernels));
+    const offset = kernels ? await this.tensor("kernel_centers", kernel) : null;
     return Float32Array.from(mean, (center, i) => {
-      let sum = center;
+      let sum = center + (offset?.[i] ?? 0);
       for (let j = 0; j < size; j++) sum += scale[i * size + j] * noise[j];
       return sum;
     });
