@@ -160,6 +160,8 @@ class MusicVAEConfig(PreTrainedConfig):
         """Reads a saved config; an older one means what it meant when it was saved."""
         fields = {RENAMED.get(name, name): value for name, value in config_dict.items()}
         fields.pop(None, None)
+        if "latent_kernels" not in fields:  # an older model's styles had Gaussians
+            fields["styles"] = []
         for name in ("dtype", "torch_dtype"):
             found = fields.get(name)
             if found is not None and str(found).removeprefix("torch.") not in DTYPES:

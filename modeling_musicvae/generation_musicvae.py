@@ -138,7 +138,7 @@ class MusicVAEVerbs:
             )
         past = self._past_frames(history, num_samples)
         choices = None
-        if self.config.latent_kernels and style is None:
+        if self.config.latent_kernels:
             choices = draw("rand", (num_samples,), generator, self.device)
         windows = []
         for noise in self._wander(num_samples, -(-bars // self.config.bars), generator):
@@ -174,8 +174,8 @@ class MusicVAEVerbs:
         Args:
             noise: float32 (batch, latent_size).
             style: whose latents; if not given, those of all drums.
-            choices: float32 (batch,), in [0, 1): of one of the kernels for each, where
-                `config.latent_kernels` is not 0; if not given, noise is around their mean.
+            choices: float32 (batch,), in [0, 1): chooses a kernel for each, where
+                `config.latent_kernels` is not 0; if not given, noise is around the mean of all.
 
         Returns:
             float32 (batch, latent_size); the noise itself, which is the prior's, unless
@@ -184,19 +184,17 @@ class MusicVAEVerbs:
         Raises:
             ValueError: the model has no such style.
         """
-        mean, scale = self.latent_mean, self.latent_scale
+        centers = getattr(self, "kernel_centers", None)
         if style is not None:
             names = list(self.config.styles)
             if style not in names:
                 expected = f"one of {names}" if names else "none: this model knows no styles"
                 raise ValueError(f"style: found {style!r}, expected {expected}")
-            number = names.index(style)
-            mean, scale = self.style_means[number], self.style_scales[number]
-        latents = mean.float() + noise @ scale.float().T
-        if choices is None or style is not None or not self.config.latent_kernels:
+            centers = self.style_centers[names.index(style)]
+        latents = self.latent_mean.float() + noise @ self.latent_scale.float().T
+        if centers is None or choices is None:
             return latents
-        numbers = (choices * self.config.latent_kernels).long()
-        return latents + self.kernel_centers[numbers].float()
+        return latents + centers[(choices * len(centers)).long()].float()
 
     @torch.no_grad()
     def continue_drums(

@@ -1,12 +1,14 @@
 """Arithmetic on latents."""
 
+import math
 from collections.abc import Iterable
 
 import torch
 
 # Of the kernels of a latent distribution: how far their centers are from the mean of all, compared
 # with posterior means, and how wide they are, compared with the one Gaussian. The squares add to 1.
-CENTER_SPREAD, KERNEL_WIDTH = 0.8, 0.6
+CENTER_SPREAD, KERNEL_WIDTH = math.sqrt(0.75), 0.5
+STYLE_KERNELS = 64  # of each style
 
 
 def spherical_interpolation(
@@ -50,6 +52,8 @@ def aggregate_gaussian(
     prior, is ex-post density estimation (Ghosh, Sajjadi, Vergari, Black, Schölkopf: From
     Variational to Deterministic Autoencoders, 2020, arXiv 1903.12436).
 
+    One pass, with sums in float64 of what is left when the first mean is subtracted.
+
     Args:
         posteriors: batches of means and standard deviations, each float (batch, latent_size).
 
@@ -57,89 +61,40 @@ def aggregate_gaussian(
         The mean, float32 (latent_size,), and the scale, float32 (latent_size, latent_size), lower
         triangular: the covariance is scale @ scale.T.
     """
-    moments = PosteriorMoments()
+    count = 0
     for mean, std in posteriors:
-        moments.add(mean, std)
-    if moments.count == 0:
+        mean, std = (each.to("cpu", torch.float64) for each in (mean, std))
+        if count == 0:
+            origin, total, products = mean[0], 0, 0
+        rows = mean - origin
+        count += len(rows)
+        total += rows.sum(0)
+        products += rows.T @ rows + (std**2).sum(0).diag()
+    if count == 0:
         raise ValueError("posteriors: found none, expected at least one")
-    return moments.mean.float(), torch.linalg.cholesky(moments.covariance).float()
+    covariance = products / count - total.outer(total) / count**2
+    return (origin + total / count).float(), torch.linalg.cholesky(covariance).float()
 
 
-def kernel_centers(means: torch.Tensor, number: int) -> torch.Tensor:
+def kernel_centers(means: torch.Tensor, number: int, origin: torch.Tensor) -> torch.Tensor:
     """The centers of kernels, equal in weight and shape, that latents are drawn around.
 
     Latents of drums lie in clusters, and one Gaussian covers what is between them too. Centers are
-    posterior means, shrunk toward their mean: with a kernel as much narrower as the centers are
-    shrunk, both together spread as the means do (West: Approximating posterior distributions by
+    posterior means, shrunk toward the mean of all: with a kernel as much narrower as the centers
+    are shrunk, both together spread as the means do (West: Approximating posterior distributions by
     mixtures, 1993).
 
     Args:
         means: of posteriors, float (n, latent_size); kernels are around some that are spread
-            evenly, or around some more than once if there are fewer than kernels.
+            evenly, around some more than once where there are fewer than kernels.
         number: of kernels.
+        origin: the mean of all posteriors, float (latent_size,).
 
     Returns:
-        float (number, latent_size), from the mean of all centers.
+        float (number, latent_size), relative to the origin.
     """
     places = torch.linspace(0, len(means) - 1, number).round().long()
-    chosen = means[places.to(means.device)]
-    return CENTER_SPREAD * (chosen - chosen.mean(0))
-
-
-class PosteriorMoments:
-    """Mean and covariance of posteriors that are added in batches.
-
-    One pass, with sums in float64 of what is left when the first mean is subtracted.
-
-    Attributes:
-        count: posteriors that were added.
-    """
-
-    def __init__(self):
-        self.count = 0
-
-    def add(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Adds posteriors: their means and standard deviations, float (batch, latent_size)."""
-        mean, std = (each.to("cpu", torch.float64) for each in (mean, std))
-        if self.count == 0 and len(mean):
-            self.origin, self.total, self.products = mean[0], 0, 0
-        if len(mean):
-            rows = mean - self.origin
-            self.count += len(rows)
-            self.total += rows.sum(0)
-            self.products += rows.T @ rows + (std**2).sum(0).diag()
-
-    @property
-    def mean(self) -> torch.Tensor:
-        """float64 (latent_size,)."""
-        return self.origin + self.total / self.count
-
-    @property
-    def covariance(self) -> torch.Tensor:
-        """float64 (latent_size, latent_size)."""
-        return self.products / self.count - self.total.outer(self.total) / self.count**2
-
-    def shrunk(
-        self, mean: torch.Tensor, scale: torch.Tensor, weight: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The Gaussian of these posteriors and of `weight` more, of another Gaussian.
-
-        Args:
-            mean, scale: of the other, as `aggregate_gaussian` returns them.
-            weight: above 0; the higher, the nearer to the other.
-
-        Returns:
-            Mean and scale, as `aggregate_gaussian` returns them.
-        """
-        mean, scale = (each.to("cpu", torch.float64) for each in (mean, scale))
-        share = self.count / (self.count + weight)
-        difference = self.mean - mean
-        covariance = share * self.covariance + (1 - share) * scale @ scale.T
-        covariance = covariance + share * (1 - share) * difference.outer(difference)
-        return (
-            (mean + share * difference).float(),
-            torch.linalg.cholesky(covariance).float(),
-        )
+    return CENTER_SPREAD * (means[places.to(means.device)] - origin)
 
 
 @torch.no_grad()

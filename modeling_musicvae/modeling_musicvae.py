@@ -19,7 +19,7 @@ from .drum_transforms import apply_input_transform, drop_hits
 from .generation_musicvae import MusicVAEVerbs
 from .latent_space import (
     KERNEL_WIDTH,
-    PosteriorMoments,
+    STYLE_KERNELS,
     aggregate_gaussian,
     attribute_vectors,
     kernel_centers,
@@ -27,10 +27,6 @@ from .latent_space import (
 from .modules_musicvae import MusicVAEConductor, MusicVAEDecoder, MusicVAEEncoder
 from .output_heads import OutputHead
 from .pretrained_musicvae import MusicVAEPreTrainedModel
-
-# Windows of the model's latent distribution that are added to those of a style: a covariance of
-# latents needs hundreds of windows.
-STYLE_SHRINKAGE = 100
 
 
 @dataclass
@@ -101,8 +97,7 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
             self.register_buffer("kernel_centers", torch.zeros(config.latent_kernels, size))
         if config.styles:
             number = len(config.styles)
-            self.register_buffer("style_means", torch.zeros(number, size))
-            self.register_buffer("style_scales", torch.eye(size).repeat(number, 1, 1))
+            self.register_buffer("style_centers", torch.zeros(number, STYLE_KERNELS, size))
         self.post_init()
 
     @property
@@ -245,7 +240,7 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         mean, scale = aggregate_gaussian((each.mean, each.std) for each in posteriors)
         if number := self.config.latent_kernels:
             means = torch.cat([each.mean for each in posteriors])
-            self.kernel_centers.copy_(kernel_centers(means, number))
+            self.kernel_centers.copy_(kernel_centers(means, number, mean.to(means)))
             scale = KERNEL_WIDTH * scale
         self.latent_mean.copy_(mean)
         self.latent_scale.copy_(scale)
@@ -259,32 +254,30 @@ class MusicVAEModel(MusicVAEVerbs, MusicVAEPreTrainedModel):
         """Learns, in one pass over drums, where the latents of each style are, and `sample` draws
         from there if it is asked for that style.
 
-        A style's distribution is shrunk toward the model's: `STYLE_SHRINKAGE` windows of that are
-        added to its own. So call `fit_latent_distribution` first. The names are in the config.
+        A style has kernels of its own, as wide as the model's. So call `fit_latent_distribution`
+        first. The names are in the config.
 
         Args:
             batches: `piano_roll`, `timing` and, int64 (batch,), the number of the style of each
-                window in `styles`; -1: none of them.
+                window in `styles`; -1: none of them. Latents are held at once.
             styles: names; each has at least one window.
 
         Raises:
-            ValueError: a style has no windows, or `styles` are not different names.
+            ValueError: a style has no windows, `styles` are not different names, or the model has
+                no kernels.
         """
-        moments = [PosteriorMoments() for _ in styles]
+        if not self.config.latent_kernels:
+            raise ValueError("latent_kernels: found 0, expected some, to learn styles")
+        means: list[list[torch.Tensor]] = [[] for _ in styles]
         for piano_roll, timing, numbers in batches:
-            posterior = self.encode(piano_roll, timing)
-            for number, each in enumerate(moments):
-                each.add(*(part[numbers == number] for part in posterior.to_tuple()))
-        if missing := [s for s, each in zip(styles, moments, strict=True) if each.count == 0]:
+            mean = self.encode(piano_roll, timing).mean
+            for number, own in enumerate(means):
+                own.append(mean[numbers == number])
+        if missing := [s for s, own in zip(styles, means, strict=True) if not sum(map(len, own))]:
             raise ValueError(f"styles: found no windows of {missing}, expected some of each")
-        width = KERNEL_WIDTH if self.config.latent_kernels else 1.0
-        whole = self.latent_mean, self.latent_scale / width
-        fitted = [each.shrunk(*whole, STYLE_SHRINKAGE) for each in moments]
+        centers = [kernel_centers(torch.cat(own), STYLE_KERNELS, self.latent_mean) for own in means]
         self.config.styles = list(styles)
-        for name, parts in zip(
-            ("style_means", "style_scales"), zip(*fitted, strict=True), strict=True
-        ):
-            self.register_buffer(name, torch.stack(parts).to(self.latent_mean))
+        self.register_buffer("style_centers", torch.stack(centers).to(self.latent_mean))
 
     @torch.no_grad()
     def fit_attribute_vectors(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:

@@ -28,8 +28,10 @@ class MusicVAEPreTrainedModel(PreTrainedModel):
     _keys_to_ignore_on_load_missing = [
         r"^(attribute_vectors|latent_mean|latent_scale|kernel_centers)$"
     ]
-    # Where a model is trained on, on other drums.
-    _keys_to_ignore_on_load_unexpected = [r"^(style_means|style_scales)$"]
+    # Where a model is trained on, on other drums; the last two are of older models.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(kernel_centers|style_centers|style_means|style_scales)$"
+    ]
 
     @classmethod
     def from_pretrained(

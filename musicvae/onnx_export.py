@@ -314,7 +314,7 @@ def _describe(
         "pitch_maps": {key: [list(each) for each in value] for key, value in PITCH_MAPS.items()},
         "attributes": list(attributes),
         "styles": list(config.styles),
-        "tensors": latent_tensors(tensor_places(weights), attributes, config.styles),
+        "tensors": latent_tensors(tensor_places(weights), attributes),
         "files": {
             path.name: {
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -326,18 +326,16 @@ def _describe(
 
 
 def latent_tensors(
-    places: dict[str, Place], attributes: dict[str, int], styles: Sequence[str]
+    places: dict[str, Place], attributes: dict[str, int]
 ) -> dict[str, dict[str, Any]]:
     """Where latent distributions and attribute vectors are among the weights.
 
     Args:
         places: of the weights.
         attributes: the row of each attribute that has a vector.
-        styles: names of styles.
     """
-    names = ["latent_mean", "latent_scale"] + ["style_means", "style_scales"] * bool(styles)
-    names += ["kernel_centers"] * ("kernel_centers" in places)
-    found = {name: places[name] for name in names}
+    names = ("latent_mean", "latent_scale", "kernel_centers", "style_centers")
+    found = {name: places[name] for name in names if name in places}
     vectors = places["attribute_vectors"]
     num_bytes = vectors.num_bytes // len(ATTRIBUTES)
     for name, row in attributes.items():

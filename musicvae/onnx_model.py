@@ -357,13 +357,13 @@ class OnnxModel:
     ) -> np.ndarray:
         """Latents float32 (batch, latent_size) of standard normal noise, of all drums or of a
         style; see `MusicVAEModel.latents_from_noise`. One choice serves a whole batch too."""
-        mean, scale = self.tensors["latent_mean"], self.tensors["latent_scale"]
+        centers = self.tensors.get("kernel_centers")
         if style is not None:
-            index = self._index("style", style, "styles")
-            mean, scale = self.tensors["style_means"][index], self.tensors["style_scales"][index]
-        elif choices is not None and "kernel_centers" in self.tensors:
-            centers = self.tensors["kernel_centers"].astype(np.float64)
-            mean = mean + centers[(choices * np.float32(len(centers))).astype(int)]
+            centers = self.tensors["style_centers"][self._index("style", style, "styles")]
+        mean, scale = self.tensors["latent_mean"], self.tensors["latent_scale"]
+        if centers is not None and choices is not None:
+            numbers = (choices * np.float32(len(centers))).astype(int)
+            mean = mean + centers.astype(np.float64)[numbers]
         return (mean + noise @ scale.astype(np.float64).T).astype(np.float32)
 
     def add_attributes(self, latents: np.ndarray, attributes: Mapping[str, float]) -> np.ndarray:

@@ -34,7 +34,7 @@ class Task:
 
 # Of new grooves. Chosen on the validation split: with it their bars resemble one another as those
 # of drummers do.
-SAMPLE_TEMPERATURE = 0.75
+SAMPLE_TEMPERATURE = 0.9
 # Of drums for taps: greedy ones have far more hits in common with what drummers play.
 TAP_TEMPERATURE = 0.0
 SAMPLE_BPM = 100.0  # of new grooves, in quarters a minute

@@ -61,21 +61,20 @@ def test_no_posterior_is_refused():
 
 def test_kernels_lie_around_means_that_are_spread_evenly():
     mean, _ = posteriors(9)
-    chosen = mean[[0, 2, 4, 6, 8]]
-    expected = CENTER_SPREAD * (chosen - chosen.mean(0))
-    torch.testing.assert_close(kernel_centers(mean, 5), expected)
+    expected = CENTER_SPREAD * (mean[[0, 2, 4, 6, 8]] - 1)
+    torch.testing.assert_close(kernel_centers(mean, 5, torch.ones(4)), expected)
 
 
 def test_kernels_and_their_centers_together_spread_as_the_means_do():
     mean, _ = posteriors(2000)
     whole = mean.T.cov()
-    spread = kernel_centers(mean, 2000).T.cov() + KERNEL_WIDTH**2 * whole
+    spread = kernel_centers(mean, 2000, mean.mean(0)).T.cov() + KERNEL_WIDTH**2 * whole
     torch.testing.assert_close(spread, whole, atol=1e-4, rtol=1e-4)
 
 
 def test_fewer_drums_than_kernels_have_some_each():
     mean, _ = posteriors(3)
-    assert len(kernel_centers(mean, 7).unique(dim=0)) == 3
+    assert len(kernel_centers(mean, 7, mean[0]).unique(dim=0)) == 3
 
 
 @pytest.fixture(scope="module", params=[0, 7], ids=["one Gaussian", "kernels"])
@@ -93,7 +92,7 @@ def test_latents_are_distributed_as_those_of_drums(fitted):
     posterior = fitted.encode(ROLLS, TIMING)
     mean, scale = aggregate_gaussian([(posterior.mean, posterior.std)])
     if fitted.config.latent_kernels:
-        mean = mean + kernel_centers(posterior.mean, 7)[[0, 3, 6]]
+        mean = mean + kernel_centers(posterior.mean, 7, mean)[[0, 3, 6]]
         scale = KERNEL_WIDTH * scale
     latents = fitted.latents_from_noise(NOISE, choices=torch.tensor([0.1, 0.5, 0.999]))
     torch.testing.assert_close(latents, mean + NOISE @ scale.T)

@@ -37,11 +37,16 @@ def test_styles_with_enough_windows_get_a_distribution(windows):
     model = MusicVAEModel(MusicVAEConfig(**SIZES)).eval()
     latents.fit_latents(model, windows)
     assert list(model.config.styles) == ["funk", "jazz"]
-    assert not torch.equal(model.style_means[0], model.style_means[1])
+    assert not torch.equal(*model.style_centers)
 
 
-def test_a_conditional_model_has_no_styles(windows):
-    config = MusicVAEConfig(**SIZES, input_transform="tap", input_as_controls=True)
+@pytest.mark.parametrize(
+    "settings",
+    [{"input_transform": "tap", "input_as_controls": True}, {"latent_kernels": 0}],
+    ids=["conditional", "without kernels"],
+)
+def test_a_model_that_draws_no_kernels_of_styles_has_none(windows, settings):
+    config = MusicVAEConfig(**SIZES, **settings)
     model = MusicVAEModel(config).eval()
     latents.fit_latents(model, windows)
     assert list(model.config.styles) == []

@@ -35,8 +35,7 @@ def write_tiny_export(
     if kernels := settings.get("latent_kernels"):
         weights["kernel_centers"] = rng.normal(size=(kernels, LATENT_SIZE))
     if styles:
-        weights["style_means"] = rng.normal(size=(len(styles), LATENT_SIZE))
-        weights["style_scales"] = rng.normal(size=(len(styles), LATENT_SIZE, LATENT_SIZE))
+        weights["style_centers"] = rng.normal(size=(len(styles), 3, LATENT_SIZE))
     weights = {name: tensor.astype(np.float16) for name, tensor in weights.items()}
     save_file(weights, folder / "model.safetensors")
     places = tensor_places(folder / "model.safetensors")
@@ -58,7 +57,7 @@ def write_tiny_export(
         "pitch_maps": PITCH_MAPS,
         "attributes": ["density", "swing"],
         "styles": list(styles),
-        "tensors": latent_tensors(places, {"density": 0, "swing": 4}, styles),
+        "tensors": latent_tensors(places, {"density": 0, "swing": 4}),
         "files": {
             path.name: {
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

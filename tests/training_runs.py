@@ -98,8 +98,7 @@ LEARNED_LAST = [
     "kernel_centers",
     "latent_mean",
     "latent_scale",
-    "style_means",
-    "style_scales",
+    "style_centers",
 ]
 
 TWO_PROCESSES = [

@@ -28,7 +28,8 @@ def fit_latents(model: MusicVAEModel, windows: WindowDataset) -> None:
     """
     model.fit_attribute_vectors(batches(windows))
     model.fit_latent_distribution(batches(windows))
-    if not model.config.is_conditioned and (styles := windows_by_style(windows)):
+    has_styles = model.config.latent_kernels and not model.config.is_conditioned
+    if has_styles and (styles := windows_by_style(windows)):
         model.fit_style_distributions(style_batches(windows, styles), list(styles))
 
 

@@ -123,19 +123,26 @@ export class Model {
   /** Latents of new drums, Float32Array. */
   async drawLatents(seed, style = "") {
     const size = this.description.config.latent_size;
-    const row = this.description.styles.indexOf(style);
-    const [mean, scale] = row < 0
-      ? [await this.tensor("latent_mean"), await this.tensor("latent_scale")]
-      : [await this.tensor("style_means", row), await this.tensor("style_scales", row)];
+    const [mean, scale] = [await this.tensor("latent_mean"), await this.tensor("latent_scale")];
+    const center = await this.center(seed, style);
     const noise = normals(seed, NOISE_STREAM, size);
-    const kernels = row < 0 ? this.description.config.latent_kernels ?? 0 : 0;
-    const kernel = kernels && Math.floor(Math.fround(uniforms(seed, KERNEL_STREAM, 1)[0] * kernels));
-    const offset = kernels ? await this.tensor("kernel_centers", kernel) : null;
-    return Float32Array.from(mean, (center, i) => {
-      let sum = center + (offset?.[i] ?? 0);
+    return Float32Array.from(mean, (value, i) => {
+      let sum = value + (center?.[i] ?? 0);
       for (let j = 0; j < size; j++) sum += scale[i * size + j] * noise[j];
       return sum;
     });
+  }
+
+  /** The center of the kernel of a seed, of all drums or of a style; null if there are none. */
+  async center(seed, style) {
+    const { styles, tensors } = this.description;
+    const row = styles.indexOf(style);
+    const name = row < 0 ? "kernel_centers" : "style_centers";
+    if (!tensors[name]) return null;
+    const [number, size] = tensors[name].shape.slice(-2);
+    const kernel = Math.floor(Math.fround(uniforms(seed, KERNEL_STREAM, 1)[0] * number));
+    const rows = await this.tensor(name, row < 0 ? undefined : row);
+    return rows.subarray(kernel * size, (kernel + 1) * size);
   }
 
   /** Latents with more, or less, of attributes: { name: strength in standard deviations }. */
