@@ -24,7 +24,7 @@ def score() -> torch.Tensor:
 MAKERS = {
     "musicvae-groove-4bar": (
         lambda model, generator: model.sample(4, generator=generator),
-        "0e66126971b1db04c14b7b79ec62a9aacc6c8d17e8c5fd79920b6545a8d38979",
+        "23c15c5039192b4638501d0f0d539e16715462bb377052b7fe337e724217c30b",
     ),
     "musicvae-groove-4bar-humanize": (
         lambda model, generator: model.humanize(score(), generator=generator),
@@ -32,7 +32,7 @@ MAKERS = {
     ),
     "musicvae-groove-4bar-tap": (
         lambda model, generator: model.tap_to_drums(score(), generator=generator),
-        "8ea0fe1de829d39238e2952b9b40b8aedb20b991f4a407572c7c4602f5e16bdd",
+        "bdc4da8664f9dd1022a36c1e2b90dd1c1e8a125db5c5a97fb82694740e24eeee",
     ),
     "musicvae-groove-4bar-add-hihat": (
         lambda model, generator: model.add_drums(score(), generator=generator),

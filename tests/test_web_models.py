@@ -18,7 +18,7 @@ from musicvae.cli import main
 from musicvae.onnx_model import OnnxModel
 from musicvae.onnx_model import task_of as exported_task_of
 from musicvae.paths import RELEASED
-from musicvae.random_numbers import normals, uniforms
+from musicvae.random_numbers import KERNEL_STREAM, NOISE_STREAM, normals, uniforms
 from musicvae.tasks import SAMPLE_TEMPERATURE, TASKS
 from musicvae.web_server import write_space
 
@@ -235,10 +235,15 @@ def test_a_place_between_four_grooves_is_that_of_python(go, exports):
     call(page, "await page.regenerate()")
     x, y = call(page, "return [page.dot.x, page.dot.y]")
     assert (x, y) == pytest.approx((0.5, 0.5), abs=0.02)
-    ends = [model.latents_from_noise(normals(seed, 0, 8)[None])[0] for seed in (1, 2, 3, 4)]
+    ends = [latents_of(model, seed) for seed in (1, 2, 3, 4)]
     rows = [point_between(*pair, x) for pair in (ends[:2], ends[2:])]
     drums = model.decode(point_between(*rows, y)[None].astype(np.float32), SAMPLE_TEMPERATURE, 1)
     assert_same_drums(shown_drums(page), (drums.piano_roll[0], drums.timing[0]))
+
+
+def latents_of(model: OnnxModel, seed: int) -> np.ndarray:
+    choices = uniforms(seed, KERNEL_STREAM, 1)
+    return model.latents_from_noise(normals(seed, NOISE_STREAM, 8)[None], choices=choices)[0]
 
 
 def point_between(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
