@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .consensus import NUM_DRAWS, TEMPERATURE, FixedDraws, agreed_hits
+from .consensus import MAX_WINDOWS, NUM_DRAWS, TEMPERATURE, FixedDraws, agreed_hits
 from .drum_patterns import DEFAULT_VELOCITY
 from .drum_transforms import follow_taps
 from .latent_space import spherical_interpolation
@@ -315,12 +315,15 @@ class MusicVAEVerbs:
 
     def _consensus(self, latents: torch.Tensor, conditioning: torch.Tensor | None) -> torch.Tensor:
         """The hits that draws from latents agree on, uint8 (batch, drums, steps)."""
-        latents = latents.repeat_interleave(NUM_DRAWS, 0)
-        if conditioning is not None:
-            conditioning = conditioning.repeat_interleave(NUM_DRAWS, 0)
-        draws = TEMPERATURE, FixedDraws(), None, conditioning
-        drums = self._to_drums(self._draw_windows(latents, *draws))
-        return agreed_hits(drums.piano_roll).to(torch.uint8) * DEFAULT_VELOCITY
+        generator, hits = FixedDraws(), []
+        for start in range(0, len(latents), MAX_WINDOWS):
+            repeated = [
+                None if each is None else each[start:][:MAX_WINDOWS].repeat_interleave(NUM_DRAWS, 0)
+                for each in (latents, conditioning)
+            ]
+            frames = self._draw_windows(repeated[0], TEMPERATURE, generator, None, repeated[1])
+            hits.append(agreed_hits(self._to_drums(frames).piano_roll))
+        return torch.cat(hits).to(torch.uint8) * DEFAULT_VELOCITY
 
     @torch.no_grad()
     def add_drums(

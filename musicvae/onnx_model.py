@@ -328,24 +328,25 @@ class OnnxModel:
 
     def _consensus(self, latents: np.ndarray, conditioning: np.ndarray | None) -> np.ndarray:
         """The hits that draws of each window agree on, uint8 (windows, drums, steps)."""
-        number = CONSENSUS_DRAWS * len(latents)
-        free = np.full((number, self.config["num_drums"], self.num_steps), FREE, np.uint8)
-        history = self._silence(number)
-        if conditioning is not None:
-            conditioning = np.repeat(conditioning, CONSENSUS_DRAWS, 0)
-        drums = self._decode_window(
-            latents=np.repeat(latents, CONSENSUS_DRAWS, 0),
-            uniform=np.concatenate([self._draws(0, index) for index in range(number)], 1),
-            temperature=np.array(CONSENSUS_TEMPERATURE, np.float32),
-            fixed=free,
-            fixed_piano_roll=free,
-            fixed_timing=free.astype(np.float32),
-            history_piano_roll=history.piano_roll,
-            history_timing=history.timing,
-            conditioning=conditioning,
-        )
-        draws = drums.piano_roll.reshape(len(latents), CONSENSUS_DRAWS, *free.shape[1:])
-        return ((draws > 0).sum(1) >= CONSENSUS_LEAST).astype(np.uint8)
+        free = np.full((CONSENSUS_DRAWS, self.config["num_drums"], self.num_steps), FREE, np.uint8)
+        history = self._silence(CONSENSUS_DRAWS)
+        hits = []
+        for window in range(len(latents)):
+            this = np.full(CONSENSUS_DRAWS, window)
+            numbers = range(window * CONSENSUS_DRAWS, (window + 1) * CONSENSUS_DRAWS)
+            draws = self._decode_window(
+                latents=latents[this],
+                uniform=np.concatenate([self._draws(0, number) for number in numbers], 1),
+                temperature=np.array(CONSENSUS_TEMPERATURE, np.float32),
+                fixed=free,
+                fixed_piano_roll=free,
+                fixed_timing=free.astype(np.float32),
+                history_piano_roll=history.piano_roll,
+                history_timing=history.timing,
+                conditioning=None if conditioning is None else conditioning[this],
+            )
+            hits.append((draws.piano_roll > 0).sum(0) >= CONSENSUS_LEAST)
+        return np.stack(hits).astype(np.uint8)
 
     def _draws(self, seed: int, window: int) -> np.ndarray:
         num_draws = self.description["num_draws"]

@@ -52,5 +52,6 @@ def test_seeds_and_streams_are_independent(other):
 
 
 def test_the_draws_of_greedy_drums_for_taps_are_those_of_seed_0():
-    shape = (5, 3, 19)
-    assert torch.equal(FixedDraws().rand(shape), SeededDraws(0, one_song=True).rand(shape))
+    fixed, seeded = FixedDraws(), SeededDraws(0, one_song=True)
+    for shape in ((5, 3, 19), (5, 2, 19)):
+        assert torch.equal(fixed.rand(shape), seeded.rand(shape))
