@@ -223,6 +223,10 @@ class MusicVAEConfig(PreTrainedConfig):
     def validate_styles(self):
         if len(self.styles) > MAX_STYLES:
             raise ValueError(f"styles: found {len(self.styles)}, expected at most {MAX_STYLES}")
+        if self.styles and not self.latent_kernels:
+            raise ValueError(
+                f"styles: found {list(self.styles)}, expected none where latent_kernels is 0"
+            )
         if "" in self.styles or len(set(self.styles)) < len(self.styles):
             raise ValueError(f"styles: found {list(self.styles)}, expected different names")
 

@@ -10,30 +10,23 @@ import torch
 NUM_DRAWS, LEAST_DRAWS, TEMPERATURE = 32, 13, 0.7
 MAX_WINDOWS = 16  # whose draws are held at once
 # Of the numbers that decide the draws: stream 2 of seed 0 and those that follow it, one for each
-# window, as docs/onnx.md describes them.
+# draw, as docs/onnx.md describes them.
 FIRST_STREAM, STREAM_STEP = 2, 0x9E3779B9
 UINT32 = 0xFFFFFFFF
 
 
 class FixedDraws:
-    """The `generator` of draws that never change, so that greedy drums do not: the numbers are the
-    same on every device, and without torch.
-
-    Attributes:
-        next_stream: of the numbers that are drawn next.
-    """
-
-    def __init__(self):
-        self.next_stream = FIRST_STREAM
+    """The `generator` of `NUM_DRAWS` draws of each window that never change, so that greedy drums
+    do not: the numbers are the same in every window, on every device, and without torch."""
 
     def rand(self, shape: tuple[int, int, int]) -> torch.Tensor:
-        """float32 (steps, batch, num_draws), in [0, 1)."""
+        """float32 (steps, windows * NUM_DRAWS, num_draws), in [0, 1)."""
         steps, batch_size, num_draws = shape
-        streams = self.next_stream + torch.arange(batch_size)
-        self.next_stream += batch_size
+        streams = FIRST_STREAM + torch.arange(NUM_DRAWS)
         keys = _mix((streams + 1) * STREAM_STEP & UINT32)
         index = torch.arange(steps * num_draws).view(steps, 1, num_draws)
-        return (_mix(_mix(index) ^ keys[:, None]) >> 8) * 2.0**-24
+        numbers = (_mix(_mix(index) ^ keys[:, None]) >> 8).float() * 2.0**-24
+        return numbers.repeat(1, batch_size // NUM_DRAWS, 1)
 
 
 def agreed_hits(piano_roll: torch.Tensor) -> torch.Tensor:

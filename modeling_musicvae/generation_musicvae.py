@@ -175,14 +175,14 @@ class MusicVAEVerbs:
             noise: float32 (batch, latent_size).
             style: whose latents; if not given, those of all drums.
             choices: float32 (batch,), in [0, 1): chooses a kernel for each, where
-                `config.latent_kernels` is not 0; if not given, noise is around the mean of all.
+                `config.latent_kernels` is not 0.
 
         Returns:
             float32 (batch, latent_size); the noise itself, which is the prior's, unless
             `fit_latent_distribution` has learned something else.
 
         Raises:
-            ValueError: the model has no such style.
+            ValueError: the model has no such style, or kernels and not as many choices.
         """
         centers = getattr(self, "kernel_centers", None)
         if style is not None:
@@ -192,8 +192,11 @@ class MusicVAEVerbs:
                 raise ValueError(f"style: found {style!r}, expected {expected}")
             centers = self.style_centers[names.index(style)]
         latents = self.latent_mean.float() + noise @ self.latent_scale.float().T
-        if centers is None or choices is None:
+        if centers is None:
             return latents
+        if choices is None or choices.shape != noise.shape[:1]:
+            found = "none" if choices is None else f"shape {tuple(choices.shape)}"
+            raise ValueError(f"choices: found {found}, expected shape ({len(noise)},)")
         return latents + centers[(choices * len(centers)).long()].float()
 
     @torch.no_grad()

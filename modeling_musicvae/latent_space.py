@@ -85,8 +85,8 @@ def kernel_centers(means: torch.Tensor, number: int, origin: torch.Tensor) -> to
     mixtures, 1993).
 
     Args:
-        means: of posteriors, float (n, latent_size); kernels are around some that are spread
-            evenly, around some more than once where there are fewer than kernels.
+        means: of posteriors, float (n, latent_size). Kernels are around some that are spread
+            evenly; with fewer means than kernels, several kernels are around the same.
         number: of kernels.
         origin: the mean of all posteriors, float (latent_size,).
 

@@ -112,7 +112,7 @@ class OnnxModel:
             )
             noise = _great_arc(start, end, max(num_windows, MIN_PATH_WINDOWS))[:num_windows]
             choice = uniforms(own_seed, KERNEL_STREAM, 1)
-            latents = self.latents_from_noise(noise, style, choice)
+            latents = self.latents_from_noise(noise, choice, style)
             latents = self.add_attributes(latents, attributes or {})
             grooves.append(self.decode(latents, temperature, own_seed))
         steps = bars * self.config["steps_per_bar"]
@@ -330,13 +330,13 @@ class OnnxModel:
         """The hits that draws of each window agree on, uint8 (windows, drums, steps)."""
         free = np.full((CONSENSUS_DRAWS, self.config["num_drums"], self.num_steps), FREE, np.uint8)
         history = self._silence(CONSENSUS_DRAWS)
+        numbers = np.concatenate([self._draws(0, index) for index in range(CONSENSUS_DRAWS)], 1)
         hits = []
         for window in range(len(latents)):
             this = np.full(CONSENSUS_DRAWS, window)
-            numbers = range(window * CONSENSUS_DRAWS, (window + 1) * CONSENSUS_DRAWS)
             draws = self._decode_window(
                 latents=latents[this],
-                uniform=np.concatenate([self._draws(0, number) for number in numbers], 1),
+                uniform=numbers,
                 temperature=np.array(CONSENSUS_TEMPERATURE, np.float32),
                 fixed=free,
                 fixed_piano_roll=free,
@@ -354,7 +354,7 @@ class OnnxModel:
         return numbers.reshape(self.num_steps, 1, num_draws)
 
     def latents_from_noise(
-        self, noise: np.ndarray, style: str | None = None, choices: np.ndarray | None = None
+        self, noise: np.ndarray, choices: np.ndarray, style: str | None = None
     ) -> np.ndarray:
         """Latents float32 (batch, latent_size) of standard normal noise, of all drums or of a
         style; see `MusicVAEModel.latents_from_noise`. One choice serves a whole batch too."""
@@ -362,7 +362,7 @@ class OnnxModel:
         if style is not None:
             centers = self.tensors["style_centers"][self._index("style", style, "styles")]
         mean, scale = self.tensors["latent_mean"], self.tensors["latent_scale"]
-        if centers is not None and choices is not None:
+        if centers is not None:
             numbers = (choices * np.float32(len(centers))).astype(int)
             mean = mean + centers.astype(np.float64)[numbers]
         return (mean + noise @ scale.astype(np.float64).T).astype(np.float32)

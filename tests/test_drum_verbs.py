@@ -485,6 +485,16 @@ def test_greedy_drums_for_taps_have_the_hits_that_draws_agree_on(output, conditi
     assert torch.equal(model.tap_to_drums(ROLLS, temperature=0).piano_roll > 0, expected)
 
 
+def test_greedy_drums_for_taps_do_not_depend_on_their_place():
+    model = random_model(**TRANSFORMS["tap"])
+    rolls, timing = ROLLS[[3, 0, 1, 3]], TIMING[[3, 0, 1, 3]]
+    drums = model.tap_to_drums(rolls, timing, temperature=0)
+    alone = model.tap_to_drums(rolls[:1], timing[:1], temperature=0)
+    for made, expected in zip(drums.to_tuple(), alone.to_tuple(), strict=True):
+        assert torch.equal(made[0], expected[0])
+        assert torch.equal(made[3], expected[0])
+
+
 # Add drums
 
 

@@ -19,6 +19,7 @@ WEIGHTS = "model.safetensors"
 ROLLS = random_rolls(40)
 TIMING = random_timing(ROLLS)
 NOISE = torch.randn(3, LATENT_SIZE, generator=seeded(5))
+CHOICES = torch.tensor([0.1, 0.5, 0.999])
 
 
 def posteriors(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +86,16 @@ def fitted(request) -> MusicVAEModel:
 
 
 def test_latents_are_those_of_the_prior_until_others_are_fitted():
-    assert torch.equal(random_model().latents_from_noise(NOISE), NOISE)
+    assert torch.equal(random_model(latent_kernels=0).latents_from_noise(NOISE), NOISE)
+    assert torch.equal(random_model().latents_from_noise(NOISE, choices=CHOICES), NOISE)
+
+
+@pytest.mark.parametrize(
+    ("choices", "found"), [(None, "none"), (torch.rand(2), r"shape \(2,\)")], ids=["none", "2 of 3"]
+)
+def test_kernels_need_a_choice_for_each_latent(choices, found):
+    with pytest.raises(ValueError, match=rf"choices: found {found}, expected shape \(3,\)"):
+        random_model().latents_from_noise(NOISE, choices=choices)
 
 
 def test_latents_are_distributed_as_those_of_drums(fitted):
@@ -94,7 +104,7 @@ def test_latents_are_distributed_as_those_of_drums(fitted):
     if fitted.config.latent_kernels:
         mean = mean + kernel_centers(posterior.mean, 7, mean)[[0, 3, 6]]
         scale = KERNEL_WIDTH * scale
-    latents = fitted.latents_from_noise(NOISE, choices=torch.tensor([0.1, 0.5, 0.999]))
+    latents = fitted.latents_from_noise(NOISE, choices=CHOICES)
     torch.testing.assert_close(latents, mean + NOISE @ scale.T)
 
 
@@ -111,10 +121,7 @@ def test_new_drums_are_drawn_from_there(fitted):
 def test_the_distribution_is_saved_and_loaded_bit_for_bit(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     loaded = MusicVAEModel.from_pretrained(tmp_path)
-    latents = (
-        model.latents_from_noise(NOISE, choices=torch.tensor([0.1, 0.5, 0.999]))
-        for model in (loaded, fitted)
-    )
+    latents = (model.latents_from_noise(NOISE, choices=CHOICES) for model in (loaded, fitted))
     assert torch.equal(*latents)
 
 
@@ -128,4 +135,5 @@ def without_distribution(folder: Path) -> None:
 def test_an_older_checkpoint_has_the_prior(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     without_distribution(tmp_path)
-    assert torch.equal(MusicVAEModel.from_pretrained(tmp_path).latents_from_noise(NOISE), NOISE)
+    loaded = MusicVAEModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded.latents_from_noise(NOISE, choices=CHOICES), NOISE)

@@ -96,7 +96,7 @@ def no_room(*_: object) -> None:
 
 # What the snippet of a model's card does.
 VERBS = {
-    "groove_4bar_hits": "model.sample(1, temperature=0.75",
+    "groove_4bar_hits": "model.sample(1, temperature=0.9",
     "humanize": "model.humanize(song.piano_roll)",
     "tap_to_drums": "model.tap_to_drums(song.piano_roll, song.timing, temperature=0)",
     "add_hihat": "model.add_drums(song.piano_roll, song.timing)",

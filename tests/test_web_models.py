@@ -243,7 +243,7 @@ def test_a_place_between_four_grooves_is_that_of_python(go, exports):
 
 def latents_of(model: OnnxModel, seed: int) -> np.ndarray:
     choices = uniforms(seed, KERNEL_STREAM, 1)
-    return model.latents_from_noise(normals(seed, NOISE_STREAM, 8)[None], choices=choices)[0]
+    return model.latents_from_noise(normals(seed, NOISE_STREAM, 8)[None], choices)[0]
 
 
 def point_between(start: np.ndarray, end: np.ndarray, fraction: float) -> np.ndarray:
