@@ -130,6 +130,17 @@ def test_a_config_that_was_saved_before_a_field_was_there_means_what_it_meant(lo
 
 
 @both_loaders
+def test_styles_of_before_there_were_kernels_are_not_read(loader, tmp_path):
+    saved_as(tmp_path, {"styles": ["funk"]}, without=["latent_kernels"])
+    assert loader.from_pretrained(tmp_path).styles == []
+
+
+def test_styles_need_kernels():
+    with pytest.raises(StrictDataclassError, match="expected none where latent_kernels is 0"):
+        MusicVAEConfig(styles=["funk"], latent_kernels=0)
+
+
+@both_loaders
 def test_a_config_that_was_saved_with_old_names_means_what_it_meant(loader, tmp_path):
     new = {
         "encoder_hit_dropout": 0.5,
