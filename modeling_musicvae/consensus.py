@@ -1,4 +1,4 @@
-"""What draws of the same drums agree on: greedy drums for taps.
+"""Greedy drums for taps: the hits that draws agree on.
 
 What is most likely at each step has fewer hits in common with what drummers play than what many
 whole draws agree on.

@@ -28,8 +28,8 @@ def fit_latents(model: MusicVAEModel, windows: WindowDataset) -> None:
     """
     model.fit_attribute_vectors(batches(windows))
     model.fit_latent_distribution(batches(windows))
-    has_styles = model.config.latent_kernels and not model.config.is_conditioned
-    if has_styles and (styles := windows_by_style(windows)):
+    learns_styles = model.config.latent_kernels and not model.config.is_conditioned
+    if learns_styles and (styles := windows_by_style(windows)):
         model.fit_style_distributions(style_batches(windows, styles), list(styles))
 
 

@@ -166,16 +166,15 @@ export class Model {
     return { latents: mean.data, conditioning };
   }
 
-  /** Drums of latents. `fixed`: see docs/onnx.md; it refers to the drums `given`. `window`: whose
-   *  draws they are, of a song. */
-  async decode(latents, { seed, window = 0, temperature, conditioning, fixed, given }) {
+  /** Drums of latents. `fixed`: see docs/onnx.md; it refers to the drums `given`. */
+  async decode(latents, { seed, stream = DRAWS_STREAM, temperature, conditioning, fixed, given }) {
     const { steps, drums, stepsPerBar } = this.grid;
     const { num_draws, config } = this.description;
     const history = [1, drums, (config.lookback_bars ?? 0) * stepsPerBar];
     const cells = drums * steps;
     const { piano_roll, timing } = await this.run("decoder.onnx", {
       latents: ["float32", latents, [1, latents.length]],
-      uniform: ["float32", uniforms(seed, DRAWS_STREAM + window, steps * num_draws), [steps, 1, num_draws]],
+      uniform: ["float32", uniforms(seed, stream, steps * num_draws), [steps, 1, num_draws]],
       temperature: ["float32", Float32Array.of(temperature), []],
       fixed: ["uint8", fixed ?? new Uint8Array(cells), this.shape()],
       fixed_piano_roll: ["uint8", given?.pianoRoll ?? new Uint8Array(cells), this.shape()],
@@ -209,12 +208,13 @@ export class Model {
   /** The hits for taps that whole draws agree on: 1 where there is one. */
   async consensus(latents, conditioning) {
     const counts = new Uint8Array(this.grid.drums * this.grid.steps);
-    for (let window = 0; window < CONSENSUS.draws; window++) {
-      const options = { seed: 0, window, temperature: CONSENSUS.temperature, conditioning };
+    const { draws, least, temperature } = CONSENSUS;
+    for (let draw = 0; draw < draws; draw++) {
+      const options = { seed: 0, stream: DRAWS_STREAM + draw, temperature, conditioning };
       const { pianoRoll } = await this.decode(latents, options);
       pianoRoll.forEach((velocity, cell) => (counts[cell] += velocity > 0));
     }
-    return counts.map((count) => count >= CONSENSUS.least);
+    return counts.map((count) => count >= least);
   }
 
   shape() {
