@@ -91,7 +91,9 @@ def test_latents_are_those_of_the_prior_until_others_are_fitted():
 
 
 @pytest.mark.parametrize(
-    ("choices", "found"), [(None, "none"), (torch.zeros(2), r"shape \(2,\)")], ids=["none", "2 of 3"]
+    ("choices", "found"),
+    [(None, "none"), (torch.zeros(2), r"shape \(2,\)")],
+    ids=["none", "2 of 3"],
 )
 def test_kernels_need_a_choice_for_each_latent(choices, found):
     with pytest.raises(ValueError, match=rf"choices: found {found}, expected shape \(3,\)"):
